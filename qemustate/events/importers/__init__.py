@@ -1,0 +1,1 @@
+"""Foreign traces: one file per format."""

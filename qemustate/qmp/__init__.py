@@ -1,0 +1,1 @@
+"""The wire: bytes, JSON, QAPI. Knows no VM."""

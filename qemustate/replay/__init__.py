@@ -1,0 +1,1 @@
+"""The past: any trace, at any moment."""

@@ -1,0 +1,1 @@
+"""The meaning: explicit state machines folded over the record."""
