@@ -1,0 +1,197 @@
+"""What a QEMU command line says that guards need: how it starts, who else may act, what was cold-plugged.
+
+Only facts that affect a transition are read here. Options QEMU does not know are none of our business; what
+cannot be read (``-readconfig``, a machine we do not know) leaves the guard open.
+
+Source: QEMU ``qemu-options.hx``, ``util/keyval.c`` and ``util/qemu-option.c`` (``,,`` stands for a comma).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+
+from qemustate.statemachine import guards
+
+#: Drivers whose devices go at once with ``device_del`` (hw/core/qdev.c qdev_unplug(): no unplug_request handler).
+_SYNC: Final = re.compile(r"scsi-|usb-(?!ehci|uhci|ohci|xhci)|virtserialport$|virtconsole$|emulated$|u2f-|ccid-card-|passthru$")
+#: Ports and bridges with native PCIe hotplug (hw/pci-bridge/).
+_PORTS: Final = ("pcie-root-port", "ioh3420", "xio3130-downstream")
+_BRIDGES: Final = ("pci-bridge", "pcie-pci-bridge", "i82801b11-bridge")
+
+
+class ColdDevice(msgspec.Struct, frozen=True):
+    """One ``-device`` of the command line: its driver, id (or empty), bus (or empty), all its properties."""
+
+    driver: str
+    id: str
+    bus: str
+    properties: dict[str, Any]
+
+
+class Launch(msgspec.Struct, frozen=True):
+    """What the command line says; None where it leaves a thing open."""
+
+    autostart: bool = True
+    incoming: bool = False
+    shutdown_pauses: bool | None = False
+    debugger: bool = False
+    kvm: bool | None = None
+    monitors: int | None = None
+    machine: str = ""
+    acpi_off: bool = False
+    devices: tuple[ColdDevice, ...] = ()
+    #: (kind, id) of cold-plugged backends: node, netdev, chardev, object
+    backends: tuple[tuple[str, str], ...] = ()
+
+    def profile(self) -> int:
+        """Return the guards that the launch decides."""
+        bits = _known("autostart", self.autostart) | _known("incoming", self.incoming)
+        bits |= _known("debugger", self.debugger) | _known("kvm", self.kvm)
+        return bits | _known("others", None if self.monitors is None else self.monitors > 1)
+
+
+def _known(guard: str, value: bool | None) -> int:
+    if value is None:
+        return guards.open_(guard)
+    return guards.held(guard) if value else guards.denied(guard)
+
+
+def keyval(text: str, first: str = "") -> dict[str, str]:
+    """Read ``key=value,key=value``; ``first`` names the key of a leading value without one; ``,,`` is a comma."""
+    found: dict[str, str] = {}
+    for number, part in enumerate(re.findall(r"(?:[^,]|,,)+", text)):
+        piece = part.replace(",,", ",")
+        key, equals, value = piece.partition("=")
+        if equals:
+            found[key] = value
+        elif number == 0 and first:
+            found[first] = piece
+        elif piece:
+            found[piece] = "on"
+    return found
+
+
+def options(text: str, first: str = "") -> dict[str, Any]:
+    """Read an option's argument, JSON or ``key=value``."""
+    if text.lstrip().startswith("{"):
+        try:
+            value = json.loads(text)
+        except ValueError:
+            return {}
+        return value if isinstance(value, dict) else {}
+    return dict(keyval(text, first))
+
+
+def _pairs(argv: list[str]) -> Iterator[tuple[str, str]]:
+    for number, word in enumerate(argv):
+        if word.startswith("-"):
+            name = word[2:] if word.startswith("--") else word[1:]
+            yield name, argv[number + 1] if number + 1 < len(argv) else ""
+
+
+def read(argv: list[str]) -> Launch:
+    """Read a QEMU command line (``argv[0]`` is the program)."""
+    autostart, incoming, debugger, acpi_off = True, False, False, False
+    shutdown_pauses: bool | None = False
+    kvm: bool | None = None
+    machine = ""
+    monitors, defaults = 0, True
+    devices: list[ColdDevice] = []
+    backends: list[tuple[str, str]] = []
+    for name, value in _pairs(argv):
+        match name:
+            case "S":
+                autostart = False
+            case "incoming":
+                incoming = True
+            case "no-shutdown":
+                shutdown_pauses = True
+            case "action":
+                shutdown_pauses = keyval(value).get("shutdown", "pause" if shutdown_pauses else "") == "pause"
+            case "s" | "gdb":
+                debugger = True
+            case "enable-kvm":
+                kvm = True
+            case "accel":
+                kvm = keyval(value, "accel").get("accel") != "tcg"
+            case "M" | "machine":
+                settings = keyval(value, "type")
+                machine = settings.get("type", machine)
+                if "accel" in settings:
+                    kvm = settings["accel"] != "tcg"
+            case "mon" | "qmp" | "qmp-pretty" | "monitor":
+                monitors += value != "none"
+                defaults = defaults and name != "monitor"
+            case "nodefaults" | "nographic" | "daemonize":
+                defaults = defaults and name != "nodefaults"
+            case "global":
+                acpi_off = acpi_off or value.replace(" ", "") == "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"
+            case "device":
+                settings = options(value, "driver")
+                devices.append(
+                    ColdDevice(str(settings.get("driver", "")), str(settings.get("id", "")), str(settings.get("bus", "")), settings)
+                )
+            case "blockdev" | "netdev" | "chardev" | "object":
+                kind = {"blockdev": "node"}.get(name, name)
+                first = {"object": "qom-type", "netdev": "type", "chardev": "backend"}.get(name, "driver")
+                key = "node-name" if name == "blockdev" else "id"
+                identifier = options(value, first).get(key)
+                if identifier:
+                    backends.append((kind, str(identifier)))
+            case "readconfig":
+                shutdown_pauses = None
+            case _:
+                pass
+    return Launch(
+        autostart, incoming, shutdown_pauses, debugger, kvm, monitors + defaults, machine, acpi_off,
+        tuple(devices), tuple(backends),
+    )  # fmt: skip
+
+
+def hotplug_kind(driver: str, bus: str, launch: Launch | None, drivers: dict[str, str]) -> int:
+    """Return the guards (:data:`qemustate.statemachine.guards.DEVICE_KINDS`) that describe how a device is unplugged.
+
+    ``drivers`` maps the ids of devices known so far to their drivers, to tell a root port from a bridge.
+    """
+    kind = _kind(driver, bus, launch, drivers)
+    if not kind:
+        return guards.open_(*guards.DEVICE_KINDS)
+    others = [name for name in guards.DEVICE_KINDS if name != kind]
+    return guards.held(kind) | guards.denied(*others)
+
+
+def _kind(driver: str, bus: str, launch: Launch | None, drivers: dict[str, str]) -> str:
+    if not driver:
+        return ""
+    if driver.endswith(("-cpu", "-cpu-core")):
+        return "cpu"
+    if driver in ("pc-dimm", "nvdimm"):
+        return "dimm" if launch is None or not launch.machine.startswith("pseries") else "other"
+    if _SYNC.match(driver):
+        return "sync"
+    if driver.endswith("-ccw") or (launch is not None and launch.machine.startswith(("pseries", "s390"))):
+        return "other"
+    if launch is None:
+        return ""
+    return _pci_kind(bus.split("/")[-1], launch, drivers)
+
+
+def _pci_kind(bus: str, launch: Launch, drivers: dict[str, str]) -> str:
+    parent = drivers.get(bus.split(".")[0], drivers.get(bus, ""))
+    machine = launch.machine
+    if machine.startswith(("pc-i440fx", "pc,")) or machine in ("pc", ""):
+        return "acpi"
+    if "q35" in machine:
+        old = re.fullmatch(r"pc-q35-(\d+)\.(\d+).*", machine)
+        acpi = not launch.acpi_off and (old is None or (int(old[1]), int(old[2])) >= (6, 1))
+        if acpi:
+            return "acpi"
+        return "pcie" if parent in _PORTS or not parent else "other"
+    if parent in _PORTS:
+        return "pcie"
+    return "other" if parent in _BRIDGES else ""

@@ -1,0 +1,256 @@
+"""The state of one VM: values that the fold moves, and their plain form.
+
+``VM`` is the fold's accumulator: mutable, private to whoever folds. People read it through
+:meth:`VM.to_json` (the contract of ``--json``) and the snapshot through :meth:`VM.to_plain`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+from qemustate.statemachine import guards
+from qemustate.statemachine.launch import Launch
+from qemustate.statemachine.observer import Observer, observer
+
+#: The kinds of backend: collection of :class:`VM` -> kind.
+BACKENDS: Final = {"node": "nodes", "netdev": "netdevs", "chardev": "chardevs", "object": "objects"}
+
+
+class Cell:
+    """One machine's belief: the possible states as bits, since which record, and why."""
+
+    __slots__ = ("belief", "cause", "since")
+
+    def __init__(self, belief: int) -> None:
+        self.belief = belief
+        self.since = 0
+        self.cause = ""
+
+
+class DeviceCell(Cell):
+    """A device: besides its belief, which bearer of the id it is.
+
+    ``generation`` counts the bearers of this id; ``outstanding`` the DEVICE_DELETED still due for earlier ones
+    (an id is free before the event comes); ``kind`` the guards of its bus; ``refused`` the last refusal.
+    """
+
+    __slots__ = ("bus", "driver", "failover", "generation", "kind", "outstanding", "refused")
+
+    def __init__(self, belief: int) -> None:
+        super().__init__(belief)
+        self.driver = ""
+        self.bus = ""
+        self.kind = guards.open_(*guards.DEVICE_KINDS) | guards.denied("failover")
+        self.generation = 0
+        self.outstanding = 0
+        self.refused = ""
+        self.failover = ""
+
+
+class JobCell(Cell):
+    """A job: its type (QAPI ``JobType``, empty where unknown) and its error, if it has failed."""
+
+    __slots__ = ("error", "type")
+
+    def __init__(self, belief: int) -> None:
+        super().__init__(belief)
+        self.type = ""
+        self.error = ""
+
+
+#: A command without its answer yet: (seq, name, arguments, id).
+Pending = tuple[int, str, dict[str, Any], Any]
+#: What one record changed: (machine, id or "", names before, cell).
+Change = tuple[str, str, tuple[str, ...], Cell]
+
+
+class VM:
+    """Everything the facts so far say about one VM."""
+
+    __slots__ = (
+        "assumptions", "balloon", "changed", "chardevs", "devices", "exit", "jobs", "late", "launch", "memory",
+        "migration", "monitor", "name", "netdevs", "nodes", "objects", "observers", "pending", "pid", "process",
+        "profile", "resumed_at", "runstate", "seq", "stalled", "throttled", "time", "unanswered",
+        "version", "violations",
+    )  # fmt: skip
+
+    def __init__(self, name: str = "vm") -> None:
+        self.name = name
+        self.seq = 0
+        self.time = 0
+        self.version: tuple[int, ...] | None = None
+        self.launch: Launch | None = None
+        #: Nobody saw the beginning: what was never heard of may exist.
+        self.late = False
+        self.observers: dict[str, Observer] = {}
+        self.observe(None)
+        self.profile = _nothing_known()
+        self.process = Cell(self.observers["process"].initial)
+        self.monitor = Cell(self.observers["monitor"].initial)
+        self.runstate = Cell(self.observers["runstate"].initial)
+        self.migration = Cell(self.observers["migration"].initial)
+        self.devices: dict[str, DeviceCell] = {}
+        self.jobs: dict[str, JobCell] = {}
+        self.nodes: dict[str, Cell] = {}
+        self.netdevs: dict[str, Cell] = {}
+        self.chardevs: dict[str, Cell] = {}
+        self.objects: dict[str, Cell] = {}
+        self.balloon: int | None = None
+        self.memory: dict[str, dict[str, int]] = {}
+        #: Commands without their answer, by id; and those whose monitor was lost before the answer came.
+        self.pending: dict[Any, Pending] = {}
+        self.unanswered: dict[Any, Pending] = {}
+        self.pid: int | None = None
+        self.exit: dict[str, int] | None = None
+        self.stalled: dict[str, Any] | None = None
+        #: QEMU's clock (microseconds) at the last RESUME, and at the last event of each rate-limited cause.
+        self.resumed_at = 0
+        self.throttled: dict[str, int] = {}
+        self.assumptions: Counter[str] = Counter()
+        #: What the current record changed, and what no row allowed: (seq, rule, subject, sentence).
+        self.changed: list[Change] = []
+        self.violations: list[tuple[int, str, str, str]] = []
+
+    def observe(self, version: tuple[int, ...] | None) -> None:
+        """Use the tables as that QEMU version has them."""
+        self.version = version
+        for table in ("process", "monitor", "runstate", "migration", "device", "job", "backend"):
+            self.observers[table] = observer(table, version)
+
+    def names(self, machine: str, cell: Cell) -> tuple[str, ...]:
+        """Return what a cell's belief shows as."""
+        return self.observers["backend" if machine in BACKENDS else machine].names(cell.belief)
+
+    # --- plain forms
+
+    def to_json(self) -> dict[str, Any]:
+        """Return this VM's entry of the ``--json`` contract, findings left out."""
+
+        def cell(machine: str, it: Cell, **more: Any) -> dict[str, Any]:
+            possible = list(self.names(machine, it))
+            return {"possible": possible, "is": possible[0] if len(possible) == 1 else None, **more}
+
+        return {
+            "name": self.name,
+            "records": self.seq,
+            "at": {"seq": self.seq, "time": iso(self.time)},
+            "process": cell("process", self.process, pid=self.pid, exit=self.exit),
+            "monitor": cell("monitor", self.monitor, qemu=self._version_text(), **({"stalled": self.stalled} if self.stalled else {})),
+            "runstate": cell("runstate", self.runstate, since=self.runstate.since, cause=self.runstate.cause or None),
+            "devices": {
+                name: cell(
+                    "device", d, generation=d.generation, driver=d.driver or None, bus=d.bus or None, since=d.since,
+                    **({"refused": d.refused} if d.refused else {}),
+                    **({"outstanding": d.outstanding} if d.outstanding else {}),
+                )
+                for name, d in self.devices.items()
+            },
+            **{
+                collection: {name: cell(kind, it, since=it.since) for name, it in getattr(self, collection).items()}
+                for kind, collection in BACKENDS.items()
+            },
+            "jobs": {name: cell("job", j, type=j.type or None, error=j.error or None, since=j.since) for name, j in self.jobs.items()},
+            "migration": cell("migration", self.migration, since=self.migration.since),
+            "memory": {"balloon": self.balloon, "devices": self.memory},
+            "pending": [
+                {"seq": seq, "command": name, "id": identifier}
+                for seq, name, _, identifier in sorted([*self.pending.values(), *self.unanswered.values()], key=lambda p: p[0])
+            ],
+        }  # fmt: skip
+
+    def _version_text(self) -> str | None:
+        return ".".join(map(str, self.version)) if self.version else None
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return the whole state as plain values, for a snapshot; :meth:`from_plain` gives it back."""
+
+        def cell(it: Cell, *more: str) -> list[Any]:
+            return [it.belief, it.since, it.cause, *(getattr(it, name) for name in more)]
+
+        launch = self.launch
+        return {
+            "name": self.name, "seq": self.seq, "time": self.time, "late": self.late, "profile": hex(self.profile),
+            "version": list(self.version) if self.version else None,
+            "launch": None if launch is None else _launch_plain(launch),
+            **{m: cell(getattr(self, m)) for m in ("process", "monitor", "runstate", "migration")},
+            "devices": {n: cell(d, *_DEVICE) for n, d in self.devices.items()},
+            "jobs": {n: cell(j, "type", "error") for n, j in self.jobs.items()},
+            **{c: {n: cell(b) for n, b in getattr(self, c).items()} for c in BACKENDS.values()},
+            "balloon": self.balloon, "memory": {k: dict(v) for k, v in self.memory.items()},
+            "pending": [list(p) for p in self.pending.values()], "unanswered": [list(p) for p in self.unanswered.values()],
+            "pid": self.pid, "exit": self.exit, "stalled": self.stalled, "resumed_at": self.resumed_at,
+            "throttled": dict(self.throttled), "assumptions": dict(self.assumptions),
+            "violations": [list(v) for v in self.violations],
+        }  # fmt: skip
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> VM:
+        """Return the state that :meth:`to_plain` described."""
+        vm = cls(plain["name"])
+        vm.observe(tuple(plain["version"]) if plain["version"] else None)
+        for name in ("seq", "time", "late", "balloon", "pid", "exit", "stalled", "resumed_at"):
+            setattr(vm, name, plain[name])
+        vm.profile = int(plain["profile"], 16)
+        vm.launch = None if plain["launch"] is None else _launch_back(plain["launch"])
+        for machine in ("process", "monitor", "runstate", "migration"):
+            _fill(getattr(vm, machine), plain[machine])
+        vm.devices = {n: _fill(DeviceCell(0), c, *_DEVICE) for n, c in plain["devices"].items()}
+        vm.jobs = {n: _fill(JobCell(0), c, "type", "error") for n, c in plain["jobs"].items()}
+        for collection in BACKENDS.values():
+            setattr(vm, collection, {n: _fill(Cell(0), c) for n, c in plain[collection].items()})
+        vm.memory = {k: dict(v) for k, v in plain["memory"].items()}
+        vm.pending = {key_of(p[3], p[0]): (p[0], p[1], p[2], p[3]) for p in plain["pending"]}
+        vm.unanswered = {key_of(p[3], p[0]): (p[0], p[1], p[2], p[3]) for p in plain["unanswered"]}
+        vm.throttled = dict(plain["throttled"])
+        vm.assumptions = Counter(plain["assumptions"])
+        vm.violations = [(v[0], v[1], v[2], v[3]) for v in plain["violations"]]
+        return vm
+
+
+C = TypeVar("C", bound=Cell)
+
+_DEVICE: Final = ("driver", "bus", "kind", "generation", "outstanding", "refused", "failover")
+
+
+def _fill(cell: C, plain: list[Any], *more: str) -> C:
+    cell.belief, cell.since, cell.cause = plain[:3]
+    for name, value in zip(more, plain[3:], strict=True):
+        setattr(cell, name, value)
+    return cell
+
+
+def _launch_plain(launch: Launch) -> dict[str, Any]:
+    import msgspec  # noqa: PLC0415  (only snapshots need it)
+
+    plain: dict[str, Any] = msgspec.to_builtins(launch)
+    return plain
+
+
+def _launch_back(plain: dict[str, Any]) -> Launch:
+    import msgspec  # noqa: PLC0415
+
+    return msgspec.convert(plain, Launch)
+
+
+def key_of(identifier: Any, seq: int) -> Any:
+    """Return a dictionary key for a command's id, any JSON value; commands without an id are told apart by ``seq``."""
+    if identifier.__class__ is str:
+        return identifier
+    return ("#", seq) if identifier is None else ("json", repr(identifier))
+
+
+def _nothing_known() -> int:
+    """Return the profile before the first record: every guard denied but those only a launch decides."""
+    launch = ("autostart", "incoming", "debugger", "kvm", "others")
+    denied = [name for name in guards.GUARDS if name not in (*launch, *guards.DEVICE_KINDS, "failover", "starting")]
+    return guards.denied(*denied) | guards.open_(*launch) | guards.denied("starting")
+
+
+def iso(time: int) -> str | None:
+    """Return microseconds since 1970 as ISO 8601 in UTC with milliseconds; None for 0 (unknown)."""
+    if not time:
+        return None
+    stamp = datetime.fromtimestamp(time / 1_000_000, tz=UTC)
+    return stamp.strftime("%Y-%m-%dT%H:%M:%S.") + f"{time // 1000 % 1000:03d}Z"

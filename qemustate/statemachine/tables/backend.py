@@ -1,0 +1,34 @@
+"""A backend: block node, netdev, chardev or object. No events: the reply is the transition.
+
+Theory. ``blockdev-add``, ``netdev_add``, ``chardev-add`` and ``object-add`` have happened when they are answered,
+and so have their opposites; a refusal leaves everything as it was. A command whose answer is never seen leaves both
+possible.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from qemustate.statemachine.rows import Table, rows
+
+TABLE: Final = Table(
+    name="backend",
+    states=("gone", "adding", "present", "removing"),
+    initial="gone",
+    rows=(
+        *rows("launched", "gone present", "present", cause="command line"),
+        *rows("execute add", "gone", "adding"),
+        *rows("execute add", "adding present removing", "="),
+        *rows("return add", "adding gone removing", "present", cause="added"),
+        *rows("error add", "adding", "gone", cause="refused"),
+        *rows("error add", "gone present removing", "="),
+        *rows("execute del", "present", "removing"),
+        *rows("execute del", "gone adding removing", "="),
+        *rows("return del", "removing present adding", "gone", cause="removed"),
+        *rows("error del", "removing", "present", cause="refused"),
+        *rows("error del", "gone adding present", "="),
+        *rows("unanswered", "adding removing", "gone present", ref="the answer will not come"),
+        *rows("unanswered", "gone present", "="),
+    ),
+    shows={"removing": "present"},
+)

@@ -1,0 +1,112 @@
+"""A device with an id (or, without one, its QOM path): what hotplug makes of it.
+
+Theory. ``device_add`` answered means the object exists; the guest may not have seen it. ``device_del`` answered means
+the request was accepted, never that the device is gone: gone is DEVICE_DELETED for its id. In between
+lies the guest, and the rule of its bus:
+
+* **native PCIe** (hw/pci/pcie.c): the guest is told by the attention button and ejects after 5 s. A slot that was
+  never powered (plugged while the vCPUs stood still) is emptied at once. A reset forgets the request.
+* **ACPI** (hw/acpi/pcihp.c): the guest ejects when it has handled the event. A reset completes what is pending.
+* **SCSI, USB, virtio-serial** (hw/core/qdev.c): the device goes with the command; only the event is late, and the
+  id is free before it comes.
+* **vCPU, DIMM** (hw/acpi/cpu.c, memory_hotplug.c): as ACPI, but a guest may refuse (ACPI_DEVICE_OST), and a reset
+  forgets the request. Under TCG a vCPU's own DEVICE_DELETED never comes, only its local APIC's.
+
+DEVICE_DELETED may come with no request (the guest ejects, a sibling function or the controller goes), and for a
+child object first (``ID/virtio-backend``), which shows that the device has left the machine. An id that is used
+again before the event of its earlier bearer has come is told apart by counting (see ``DeviceCell``).
+
+Hidden states. ``present-off``: in a slot that has no power yet. ``ejected``: left the machine, not announced yet;
+shows as ``unplugging``. ``leaving``: certainly left, DEVICE_DELETED still to come; shows as ``gone``.
+``hidden``: the primary of a failover pair, kept back until the guest negotiates; shows as ``adding``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from qemustate.statemachine.rows import SILENT, Row, Table, rows
+
+_THERE = "present present-off unplugging"
+_ANY = f"{_THERE} planned adding hidden ejected leaving gone"
+
+_DEL = "qapi/qdev.json device_del"
+_ADD = "qapi/qdev.json device_add"
+_DELETED = "qapi/qdev.json DEVICE_DELETED"
+_PCIE = "hw/pci/pcie.c pcie_cap_slot_unplug_request_cb()"
+_PCIHP = "hw/acpi/pcihp.c"
+
+_ROWS: list[Row] = [
+    *rows("launched", "gone adding planned", "present", when="!failover", cause="command line", ref="-device"),
+    *rows("launched", "gone adding planned", "hidden", when="failover", cause="command line", ref="-device failover_pair_id="),
+    *rows("launched", _THERE, "="),
+    *rows("planned", "gone leaving", "planned", cause="intent"),
+    *rows("planned", f"{_THERE} planned adding hidden ejected", "="),
+    *rows("plan ended", "planned", "gone"),
+    *rows("plan ended", _ANY.replace(" planned ", " "), "="),
+    # --- plug
+    *rows("execute device_add", "gone planned", "adding", cause="device_add", ref=_ADD),
+    *rows("execute device_add", f"{_THERE} adding hidden ejected leaving", "=", ref="the id may still be taken"),
+    *rows("return device_add", "adding gone leaving ejected planned", "present-off", when="pcie !vcpus-run !failover", cause="device_add", ref=_PCIE),
+    *rows("return device_add", "adding gone leaving ejected planned", "present", when="!pcie !failover", cause="device_add", ref=_ADD),
+    *rows("return device_add", "adding gone leaving ejected planned", "present", when="pcie vcpus-run !failover", cause="device_add", ref=_ADD),
+    *rows("return device_add", "adding gone leaving ejected planned", "hidden present", when="failover", cause="device_add", ref="hw/net/virtio-net.c failover"),
+    *rows("return device_add", "unplugging", "present", cause="device_add", ref="the earlier device was gone, or the id would have been refused"),
+    *rows("error device_add", "adding planned", "gone", cause="refused", ref=_ADD),
+    *rows("error device_add", f"{_THERE} hidden ejected leaving gone", "=", ref="the bearer of the id stays"),
+    *rows("error device_add:duplicate", f"{_THERE} hidden", "=", ref="Duplicate device ID"),
+    *rows("error device_add:duplicate", "adding", "present", ref="the id is taken, so its bearer is there"),
+    *rows("negotiated", "hidden", "present", cause="guest", ref="qapi/net.json FAILOVER_NEGOTIATED"),
+    *rows("negotiated", f"{_THERE} planned adding ejected leaving gone", "="),
+    *rows("RESUME", "present-off", "present", cause="resumed", ref=_PCIE),
+    *rows("RESUME", f"present unplugging planned adding hidden ejected leaving gone", "="),
+    # --- unplug
+    *rows("execute device_del", _ANY, "=", ref=_DEL),
+    *rows("return device_del", "present", "unplugging", when="!sync", cause="device_del", ref=_DEL),
+    *rows("return device_del", "present-off", "leaving", when="pcie", cause="device_del", ref=_PCIE),
+    *rows("return device_del", "present-off", "unplugging", when="!pcie", cause="device_del", ref=_DEL),
+    *rows("return device_del", "present present-off", "leaving", when="sync", cause="device_del", ref="hw/core/qdev.c qdev_unplug()"),
+    *rows("return device_del", "unplugging", "=", ref="asked again"),
+    *rows("return device_del", "hidden", "gone", cause="device_del", ref="hw/core/qdev-monitor.c: a hidden device has only options"),
+    *rows("error device_del:not-found", "ejected leaving gone adding hidden planned", "=", ref="DeviceNotFound"),
+    *rows("error device_del:not-found", "unplugging", "leaving", cause="DeviceNotFound", ref="DeviceNotFound: it has left the machine"),
+    *rows("error device_del:pending", "unplugging present", "=", ref="is already in the process of unplug"),
+    *rows("error device_del:busy", "present present-off unplugging", "=", ref="guest is busy (power indicator blinking)"),
+    *rows("error device_del", _ANY, "=", ref=_DEL),
+    # --- gone
+    *rows("DEVICE_DELETED", f"{_THERE} ejected leaving hidden", "gone", cause="DEVICE_DELETED", ref=_DELETED),
+    *rows("DEVICE_DELETED", "adding", "adding gone", ref="a device that failed to realize"),
+    *rows("DEVICE_DELETED child", f"{_THERE} ejected leaving", "leaving", cause="DEVICE_DELETED", assume="child-means-parent", ref=_DELETED),
+    *rows("DEVICE_DELETED child", "adding planned hidden gone", "=", ref="children of a device that failed to realize"),
+    *rows(SILENT, "unplugging", "ejected", assume="announced", ref="hw/core/qdev.c device_unparent(): DEVICE_DELETED comes from device_finalize()"),
+    # --- refused
+    *rows("refused", "unplugging present", "present", cause="guest refused", ref="DEVICE_UNPLUG_GUEST_ERROR, MEM_UNPLUG_ERROR, ACPI_DEVICE_OST"),
+    *rows("refused", "present-off planned adding hidden ejected leaving gone", "="),
+    # --- reset
+    *rows("RESET", "unplugging", "leaving", when="acpi", cause="reset", ref=f"{_PCIHP} acpi_pcihp_reset()"),
+    *rows("RESET", "unplugging", "present", when="pcie", cause="reset", ref="hw/pci/pcie.c pcie_cap_slot_reset()"),
+    *rows("RESET", "unplugging", "present", when="cpu", cause="reset", ref="hw/acpi/cpu.c"),
+    *rows("RESET", "unplugging", "present", when="dimm", cause="reset", ref="hw/acpi/memory_hotplug.c"),
+    *rows("RESET", "unplugging", "present leaving unplugging", when="other", cause="reset"),
+    *rows("RESET", "ejected", "leaving", cause="reset"),
+    *rows("RESET", "present-off", "present", cause="reset", ref="hw/pci/pcie.c pcie_cap_slot_reset(): occupied slots get power"),
+    *rows("RESET", "present planned adding hidden leaving gone", "="),
+    # --- unknown
+    *rows("unanswered device_add", "adding planned", "gone present", ref="the answer will not come"),
+    *rows("unanswered device_add", f"{_THERE} hidden ejected leaving gone", "="),
+    *rows("unanswered device_del", "present present-off", "present unplugging leaving", ref="the answer will not come"),
+    *rows("unanswered device_del", "unplugging planned adding hidden ejected leaving gone", "="),
+]  # fmt: skip
+
+TABLE: Final = Table(
+    name="device",
+    states=("planned", "adding", "present", "unplugging", "gone", "present-off", "ejected", "leaving", "hidden"),
+    initial="gone",
+    rows=tuple(_ROWS),
+    shows={"present-off": "present", "ejected": "unplugging", "leaving": "gone", "hidden": "adding"},
+)
+
+#: Internal states in which QOM has the device; ``qom-list`` and ``device-list-*`` show these.
+IN_QOM: Final = ("present", "present-off", "unplugging")
+#: Internal states in which QOM does not.
+NOT_IN_QOM: Final = ("gone", "leaving", "ejected", "hidden", "planned", "adding")

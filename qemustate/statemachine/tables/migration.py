@@ -1,0 +1,79 @@
+"""Migration: QAPI ``MigrationStatus``, outgoing and incoming in one machine.
+
+Theory. QEMU has no table: the edges are the calls of migrate_set_state() in migration/*.c. MIGRATION events
+announce them only with the capability ``events``; without it, a migration that was begun may be anywhere until
+``query-migrate`` is asked. A new ``migrate`` starts over from any terminal status. 7.2 sends a bare ``setup`` for
+incoming migrations, whatever the capability, and inserts ``device`` only with pause-before-switchover; 10.0
+always inserts it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from qemustate.statemachine.rows import SILENT, Row, Table, rows
+
+#: QAPI ``MigrationStatus`` (qapi/migration.json), in QEMU's order.
+STATUSES: Final = (
+    "none", "setup", "cancelling", "cancelled", "active", "postcopy-active", "postcopy-paused",
+    "postcopy-recover-setup", "postcopy-recover", "completed", "failed", "colo", "pre-switchover", "device", "wait-unplug",
+)  # fmt: skip
+
+#: Statuses in which nothing goes on.
+RESTING: Final = ("none", "completed", "failed", "cancelled")
+
+_ALIVE = "setup active pre-switchover device wait-unplug colo postcopy-active postcopy-paused postcopy-recover postcopy-recover-setup"
+
+#: from -> to: source and destination, 7.2 and 10.0; ``since``/``until`` where they differ.
+_EDGES: Final = (
+    ("none completed failed cancelled", "setup", "", ""),
+    ("none completed failed cancelled", "active", "", ""),  # incoming: `setup` is not announced
+    ("setup", "active wait-unplug failed cancelling postcopy-recover", "", ""),
+    ("wait-unplug", "active cancelling failed", "", ""),
+    ("active", "failed pre-switchover device completed postcopy-active cancelling colo", "", ""),
+    ("pre-switchover", "device cancelling failed postcopy-active", "", ""),
+    ("device", "completed failed cancelling postcopy-active", "", ""),
+    ("colo", "completed cancelling", "", ""),
+    ("cancelling", "cancelled failed completed", "", ""),
+    ("postcopy-active", "completed failed postcopy-paused", "", ""),
+    ("postcopy-active postcopy-paused postcopy-recover", "cancelling", "", "9.0"),
+    ("postcopy-paused", "postcopy-recover setup", "", ""),
+    ("postcopy-paused", "postcopy-recover-setup failed", "9.1", ""),
+    ("postcopy-recover-setup", "postcopy-recover postcopy-paused", "9.1", ""),
+    ("postcopy-recover", "postcopy-active postcopy-paused failed", "", ""),
+)
+
+_REF = "migration/migration.c migrate_set_state()"
+
+
+def _rows() -> list[Row]:
+    found: list[Row] = []
+    for sources, targets, since, until in _EDGES:
+        for target in targets.split():
+            found += rows(f"MIGRATION {target}", sources, target, since=since, until=until, ref=_REF)
+            # Without events the same edges are silent, once a migration may be on.
+            if not set(sources.split()) & {"none"}:
+                found += rows(SILENT, sources, target, when="!migration-events outgoing", since=since, until=until, ref=_REF)
+                found += rows(SILENT, sources, target, when="!migration-events incoming", since=since, until=until, ref=_REF)
+    return found
+
+
+TABLE: Final = Table(
+    name="migration",
+    states=STATUSES,
+    initial="none",
+    rows=(
+        *_rows(),
+        *rows("MIGRATION setup", "setup", "=", ref="7.2 announces an incoming setup that it does not keep"),
+        *rows("MIGRATION none", "none", "="),
+        # The events come before the reply; where they are not sent, the reply says that it was begun.
+        *rows("return migrate", f"{_ALIVE} cancelling", "=", ref="migration/migration.c qmp_migrate()"),
+        *rows("return migrate", "completed failed cancelled", "=", when="migration-events", ref="it may have failed at once"),
+        *rows("return migrate", "none completed failed cancelled", "setup", when="!migration-events", cause="migrate", ref="qmp_migrate()"),
+        *rows("return migrate_cancel", "setup active pre-switchover device wait-unplug colo", "cancelling", when="!migration-events", cause="migrate_cancel", ref="qmp_migrate_cancel()"),
+        *rows("return migrate_cancel", f"none cancelling cancelled completed failed {_ALIVE}", "=", ref="qmp_migrate_cancel()"),
+        *rows("events on", "none", "=", when="incoming", assume="events-in-time"),
+        *rows("events on", " ".join(STATUSES), "=", when="!incoming"),
+        *rows(SILENT, "none", "active", when="incoming !migration-events", ref="process_incoming_migration_co()"),
+    ),
+)  # fmt: skip

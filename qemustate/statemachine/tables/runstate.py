@@ -1,0 +1,170 @@
+"""The VM's run state: QAPI ``RunState``, 16 states, as QEMU keeps it and as little of it as QEMU tells.
+
+Theory. QEMU's own table is ``runstate_transitions_def`` (system/runstate.c; softmmu/runstate.c before 8.1):
+71 edges in 7.2, 85 in 10.0. What reaches us is STOP, RESUME, RESET, SUSPEND, WAKEUP and SHUTDOWN, none of
+which names a state:
+
+* STOP is one event for a pause, an I/O error, a watchdog, a panic, a shutdown with -no-shutdown, a saved or
+  loaded snapshot, and the end of a migration. What decides is who asked. QEMU announces most causes before
+  the STOP (WATCHDOG, GUEST_PANICKED, BLOCK_IO_ERROR, SHUTDOWN), and our own commands are known; these are the
+  guards. Where a cause is in sight, the STOP is its (``stop-has-its-cause``). Where none is, the rows for an
+  *unexplained* STOP apply: whatever nobody would have announced to us.
+* RESET moves a stopped VM to ``prelaunch`` with no run-state event (main_loop_should_exit()).
+* ``stop`` and ``cont`` send their event before their reply, or none when they change nothing; so the reply
+  alone tells which states are left.
+* A migration's moves are silent when the VM was stopped. QEMU sets ``finish-migrate``, sends MIGRATION
+  ``completed``, and only then sets ``postmigrate`` (migration_iteration_finish()).
+* The VM enters a state just before QEMU announces it (STOP, SUSPEND), or just after (RESUME, RESET, both
+  within the same step of the main loop).
+
+Hidden bits. ``+s``: the guest was asleep (S3) when it was stopped; since 9.0 QEMU remembers that and returns
+to ``suspended``, not ``running``. ``finish-migrate+p``: the VM was stopped before the migration stopped it, so
+no RESUME follows if the migration is given up. ``inmigrate-S``: an incoming VM that will not start by itself.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from qemustate.statemachine.rows import SILENT, Row, Table, rows
+
+#: QAPI ``RunState``, in QEMU's order (qapi/run-state.json).
+RUNSTATES: Final = (
+    "debug", "inmigrate", "internal-error", "io-error", "paused", "postmigrate", "prelaunch", "finish-migrate",
+    "restore-vm", "running", "save-vm", "shutdown", "suspended", "watchdog", "guest-panicked", "colo",
+)  # fmt: skip
+
+_ASLEEP: Final = ("paused+s", "save-vm+s", "restore-vm+s", "shutdown+s", "finish-migrate+s", "postmigrate+s")
+_HIDDEN: Final = {**{s: s[:-2] for s in _ASLEEP}, "finish-migrate+p": "finish-migrate", "inmigrate-S": "inmigrate"}
+
+#: States in which the vCPUs stand still and RESUME, RESET or a migration may come next.
+_STOPPED = "debug internal-error io-error paused postmigrate prelaunch restore-vm save-vm shutdown watchdog guest-panicked colo"
+_STOPPED_S = "paused+s save-vm+s restore-vm+s shutdown+s postmigrate+s"
+_FINISHING = "finish-migrate finish-migrate+s finish-migrate+p"
+_EVERY = f"{_STOPPED} {_STOPPED_S} {_FINISHING} running suspended inmigrate inmigrate-S"
+#: What a VM that was stopped may be given back by a migration (migration/global_state.c).
+_RESTORED = "paused prelaunch io-error watchdog guest-panicked shutdown internal-error debug"
+_UNEXPLAINED = (
+    "!stop-sent !anything-sent !io-error !watchdog !panic !shutdown-pauses !saving !loading !outgoing"
+)
+
+_VM_STOP = "system/cpus.c do_vm_stop()"
+_VM_START = "system/cpus.c vm_prepare_start()"
+_MAIN_LOOP = "system/runstate.c main_loop_should_exit()"
+_MIGRATION = "migration/migration.c"
+
+
+def _stop_rows() -> list[Row]:
+    """STOP, by cause; the second half for a guest that was asleep (9.0 on)."""
+    causes = [
+        # guard           dest             cause          assumption
+        ("stop-sent", "paused", "stop", "stop-is-ours"),
+        ("anything-sent", "paused save-vm restore-vm", "another command", ""),
+        ("io-error", "io-error", "io-error", "stop-has-its-cause"),
+        ("watchdog", "watchdog", "watchdog", "stop-has-its-cause"),
+        ("panic", "guest-panicked", "guest-panicked", "stop-has-its-cause"),
+        ("shutdown-pauses", "shutdown", "shutdown", "stop-has-its-cause"),
+        ("saving", "save-vm", "snapshot-save", "stop-has-its-cause"),
+        ("loading", "restore-vm", "snapshot-load", "stop-has-its-cause"),
+        ("outgoing", "finish-migrate", "migration", "stop-has-its-cause"),
+        (_UNEXPLAINED, "paused", "nobody known", ""),
+        (f"others {_UNEXPLAINED}", "save-vm restore-vm finish-migrate", "another monitor", ""),
+        (f"debugger {_UNEXPLAINED}", "debug", "debugger", ""),
+        (f"kvm {_UNEXPLAINED}", "internal-error", "accelerator", ""),
+    ]
+    found: list[Row] = []
+    for guard, dest, cause, assume in causes:
+        found += rows("STOP", "running", dest, when=guard, cause=cause, assume=assume, ref=_VM_STOP)
+    asleep = {"paused", "save-vm", "restore-vm", "shutdown", "finish-migrate"}
+    for guard, dest, cause, assume in causes:
+        for state in asleep.intersection(dest.split()):
+            found += rows(
+                "STOP", "suspended", f"{state}+s", when=guard, cause=cause, assume=assume, since="9.0", ref=_VM_STOP
+            )
+    # Before 9.0 a migration woke the guest first (qemu_system_wakeup_request), silently: the STOP is the first sign.
+    found += rows("STOP", "suspended", "finish-migrate", when="outgoing", cause="migration", until="9.0", ref=_MIGRATION)
+    return found
+
+
+_ROWS: list[Row] = [
+    *_stop_rows(),
+    # --- RESUME: the vCPUs are about to run
+    *rows("RESUME", _STOPPED, "running", cause="cont", ref=_VM_START),
+    *rows("RESUME", "finish-migrate", "running", cause="migration ended", ref=f"{_MIGRATION} migration_iteration_finish()"),
+    *rows("RESUME", f"{_STOPPED_S} finish-migrate+s", "suspended", cause="cont", since="9.0", ref=_VM_START),
+    *rows("RESUME", "inmigrate inmigrate-S", "running", cause="incoming migration", ref=f"{_MIGRATION} process_incoming_migration_bh()"),
+    *rows("RESUME", "inmigrate inmigrate-S", "suspended", cause="incoming migration", since="9.0", ref=f"{_MIGRATION} process_incoming_migration_bh()"),
+    # --- RESET: the machine was reset; the vCPUs go on, stand still, or wait for the launch
+    *rows("RESET", f"running inmigrate inmigrate-S {_FINISHING}", "=", ref=_MAIN_LOOP),
+    *rows("RESET", f"{_STOPPED} {_STOPPED_S} suspended", "prelaunch", cause="reset", ref=_MAIN_LOOP),
+    # --- The guest's own sleep
+    *rows("SUSPEND", "running", "suspended", cause="guest", ref="system/runstate.c qemu_system_suspend()"),
+    *rows("WAKEUP", "suspended", "running", cause="wakeup", ref="system/runstate.c qemu_system_wakeup_request()"),
+    *rows("WAKEUP", "running", "=", ref="the state was set when system_wakeup was called"),
+    *rows("WAKEUP", "finish-migrate postmigrate prelaunch paused", "=", ref="the wake-up was asked for before the VM stopped"),
+    # --- SHUTDOWN and POWERDOWN change nothing by themselves; STOP or the end of the process follows
+    *rows("SHUTDOWN", _EVERY, "=", ref=_MAIN_LOOP),
+    # --- Answers: what they leave possible
+    *rows("return stop", f"{_STOPPED} {_STOPPED_S} {_FINISHING}", "=", ref="monitor/qmp-cmds.c qmp_stop()"),
+    *rows("return stop", "suspended", "=", until="9.0", ref=_VM_STOP),
+    *rows("return stop", "inmigrate inmigrate-S", "inmigrate-S", cause="stop", ref="monitor/qmp-cmds.c qmp_stop()"),
+    *rows("return cont", "running suspended", "=", ref="monitor/qmp-cmds.c qmp_cont()"),
+    *rows("return cont", "inmigrate inmigrate-S", "inmigrate", cause="cont", ref="monitor/qmp-cmds.c qmp_cont()"),
+    *rows("error cont:reset-required", "internal-error shutdown shutdown+s", "=", ref="qmp_cont(): Resetting the Virtual Machine is required"),
+    *rows("error cont:finalizing", _FINISHING, "=", ref="qmp_cont(): Migration is not finalized yet"),
+    *rows("error cont", _EVERY, "=", ref="qmp_cont()"),
+    *rows("error system_wakeup:awake", _EVERY.replace(" suspended ", " "), "=", ref="qmp_system_wakeup(): guest is not in suspended state"),
+    *rows("return system_wakeup", "suspended running", "running", cause="system_wakeup", ref="qemu_system_wakeup_request()"),
+    # --- The launch: without -S the VM starts before QEMU answers its first command
+    *rows("spawned", "prelaunch", "=", when="!incoming", ref="system/vl.c"),
+    *rows("spawned", "prelaunch", "inmigrate", when="incoming autostart", cause="launch", ref="system/vl.c: -incoming"),
+    *rows("spawned", "prelaunch", "inmigrate-S", when="incoming !autostart", cause="launch", ref="system/vl.c: -incoming -S"),
+    *rows(SILENT, "prelaunch", "running", when="starting autostart !incoming", cause="launch", ref="system/vl.c qmp_x_exit_preconfig()"),
+    *rows("first reply", "prelaunch", "running", when="autostart !incoming", cause="launch", assume="first-reply", ref="system/vl.c qmp_x_exit_preconfig()"),
+    *rows("first reply", "prelaunch", "=", when="!autostart", ref="system/vl.c qmp_x_exit_preconfig()"),
+    *rows("first reply", _EVERY.replace(" prelaunch ", " "), "=", ref="system/vl.c qmp_x_exit_preconfig()"),
+    # --- Outgoing migration: entered silently by a VM that was stopped
+    *rows("MIGRATION switchover", f"running {_FINISHING}", "=", ref=f"{_MIGRATION} migration_completion()"),
+    *rows("MIGRATION switchover", _STOPPED, "finish-migrate+p", cause="migration", ref=f"{_MIGRATION} migration_stop_vm()"),
+    *rows("MIGRATION switchover", _STOPPED_S, "finish-migrate+p", cause="migration", since="9.0", ref=f"{_MIGRATION} migration_stop_vm()"),
+    *rows("MIGRATION switchover", "suspended", "finish-migrate", cause="migration", until="9.0", ref=f"{_MIGRATION} migration_stop_vm()"),
+    *rows(SILENT, _STOPPED, "finish-migrate+p", when="switchover", cause="migration", ref=f"{_MIGRATION} migration_completion()"),
+    *rows(SILENT, _STOPPED_S, "finish-migrate+p", when="switchover", cause="migration", since="9.0", ref=f"{_MIGRATION} migration_completion()"),
+    *rows(SILENT, "suspended", "finish-migrate", when="switchover", cause="migration", until="9.0", ref=f"{_MIGRATION} migration_completion()"),
+    *rows(SILENT, "finish-migrate finish-migrate+p", "postmigrate", when="switchover !migration-events", cause="migration", ref=f"{_MIGRATION} migration_iteration_finish()"),
+    *rows(SILENT, "finish-migrate+s", "postmigrate+s", when="switchover !migration-events", cause="migration", since="9.0", ref=f"{_MIGRATION} migration_iteration_finish()"),
+    *rows("MIGRATION completed", f"finish-migrate finish-migrate+p {_STOPPED}", "postmigrate", cause="migration", assume="postmigrate-at-once", ref=f"{_MIGRATION} migration_iteration_finish()"),
+    *rows("MIGRATION completed", f"finish-migrate+s {_STOPPED_S}", "postmigrate+s", cause="migration", assume="postmigrate-at-once", ref=f"{_MIGRATION} migration_iteration_finish()"),
+    *rows("MIGRATION completed", _FINISHING, "=", when="reset-meanwhile", ref="a busy main loop may serve a command in between"),
+    *rows("MIGRATION completed", "running suspended", "=", ref="a background snapshot ends with the VM running"),
+    # --- Outgoing migration given up: RESUME for a VM that ran; else 7.2 leaves postmigrate, 10.0 the state it had
+    *rows("MIGRATION ended", f"running suspended {_STOPPED} {_STOPPED_S} finish-migrate finish-migrate+s", "=", ref=f"{_MIGRATION} migration_iteration_finish()"),
+    *rows("MIGRATION ended", "finish-migrate+p", "postmigrate", cause="migration ended", until="9.0", ref=f"{_MIGRATION} migration_iteration_finish()"),
+    *rows("MIGRATION ended", "finish-migrate+p", f"{_RESTORED} paused+s", cause="migration ended", since="8.2", ref=f"{_MIGRATION} migration_iteration_finish(): vm_resume(s->vm_old_state)"),
+    # --- Incoming migration: ends with RESUME, or silently in the state the source had
+    *rows("incoming completed", f"running suspended {_STOPPED} {_STOPPED_S}", "=", ref=f"{_MIGRATION} process_incoming_migration_bh()"),
+    *rows("incoming completed", "inmigrate inmigrate-S", f"{_RESTORED} postmigrate", cause="incoming migration", ref=f"{_MIGRATION} process_incoming_migration_bh()"),
+    *rows("incoming completed", "inmigrate inmigrate-S", "paused+s", cause="incoming migration", since="9.0", ref=f"{_MIGRATION} process_incoming_migration_bh()"),
+    *rows("incoming completed", "inmigrate inmigrate-S", "suspended", cause="incoming migration", ref=f"{_MIGRATION} process_incoming_migration_bh()"),
+    *rows(SILENT, "inmigrate inmigrate-S", f"{_RESTORED} postmigrate suspended", when="incoming !migration-events", cause="incoming migration", ref=f"{_MIGRATION} process_incoming_migration_bh()"),
+    *rows("events on", "inmigrate inmigrate-S", "=", when="incoming", assume="events-in-time", ref="qapi/migration.json MigrationCapability events"),
+    *rows("events on", "inmigrate inmigrate-S", "=", when="!incoming"),
+    *rows("events on", f"{_STOPPED} {_STOPPED_S} {_FINISHING} running suspended", "=", when="!incoming"),
+    # --- Loading a snapshot into a stopped VM ends in the state it was saved with, unannounced
+    *rows("job loaded", "restore-vm", "=", ref="migration/savevm.c: a failed load leaves restore-vm"),
+    *rows("job loaded", f"running suspended {_STOPPED.replace('restore-vm ', '')} {_STOPPED_S}", "=", ref="migration/savevm.c load_snapshot_resume()"),
+    # --- The end: qemu_cleanup() stops the vCPUs without a STOP
+    *rows("lost", "running", "shutdown", when="ending", cause="exit", ref="system/runstate.c qemu_cleanup()"),
+    *rows("lost", "suspended", "shutdown+s", when="ending", cause="exit", since="9.0", ref="system/runstate.c qemu_cleanup()"),
+    *rows("lost", "suspended", "=", when="ending", until="9.0", ref="system/runstate.c qemu_cleanup()"),
+    *rows("lost", "running suspended", "=", when="!ending"),
+    *rows("lost", f"{_STOPPED} {_STOPPED_S} {_FINISHING} inmigrate inmigrate-S", "="),
+]  # fmt: skip
+
+TABLE: Final = Table(
+    name="runstate",
+    states=(*RUNSTATES, *_HIDDEN),
+    initial="prelaunch",
+    rows=tuple(_ROWS),
+    shows=_HIDDEN,
+)
