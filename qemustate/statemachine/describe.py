@@ -1,0 +1,129 @@
+"""One stable line for every record, change, finding and state: for people, logs and text goldens alike.
+
+``->`` is what was sent to QEMU, ``<-`` its answer, ``!`` an event, ``*`` a fact of our own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+from qemustate.events.observe import parsed
+from qemustate.events.records import MESSAGE_KINDS
+from qemustate.statemachine.state import BACKENDS, VM, Cell, Change, DeviceCell, JobCell, iso
+
+#: How much of a value a line shows.
+_WIDTH: Final = 60
+
+
+def value(it: Any) -> str:
+    """Return a value as compact JSON, shortened in the middle of nowhere with ``...``."""
+    text = it if isinstance(it, str) and it.isprintable() and " " not in it else json.dumps(it, separators=(",", ":"), default=repr)
+    return text if len(text) <= _WIDTH else text[: _WIDTH - 3] + "..."
+
+
+def _members(it: dict[str, Any]) -> str:
+    return "".join(f" {key}={value(val)}" for key, val in it.items())
+
+
+def record(kind: str, body: dict[str, Any], command: str | None = None) -> str:
+    """Return one line for a record; ``command`` names whose answer a reply or failure is."""
+    if kind in MESSAGE_KINDS:
+        return _message(kind, body, command or "?")
+    told = {key: val for key, val in body.items() if key not in ("origin", "state")}
+    match kind:
+        case "spawned":
+            return f"* spawned {value(body.get('argv', ['?'])[0])}" + (f" pid={body['pid']}" if body.get("pid") else "")
+        case "malformed":
+            return f"* malformed from {body.get('from', '?')}: {body.get('error', '')}: {value(repr(body.get('data')))}"
+        case "note":
+            return f"* note: {body.get('text', '')}"
+        case "snapshot":
+            return "* snapshot"
+        case _:
+            return f"* {kind}{_members(told)}"
+
+
+def _message(kind: str, body: dict[str, Any], command: str) -> str:
+    qmp = body.get("qmp") or parsed(body)
+    match kind:
+        case "event":
+            return f"! {qmp['event']}{_members(qmp.get('data') or {})}"
+        case "command":
+            fds = f" (with {body['fds']} fd)" if body.get("fds") else ""
+            return f"-> {qmp.get('execute') or qmp.get('exec-oob')}{_members(qmp.get('arguments') or {})}{fds}"
+        case "reply":
+            return f"<- {command}: {value(qmp['return'])}"
+        case "failure":
+            error = qmp["error"] if isinstance(qmp["error"], dict) else {}
+            return f"<- {command} refused: {error.get('class')}: {error.get('desc')}"
+        case _:
+            version = qmp["QMP"].get("version", {}).get("qemu", {})
+            return f"<- greeting of QEMU {version.get('major')}.{version.get('minor')}.{version.get('micro')}"
+
+
+def names(possible: tuple[str, ...]) -> str:
+    """Return a belief as people read it: one name, or ``a|b`` where more are possible; many are counted."""
+    if len(possible) > 6:
+        return f"any of {len(possible)}"
+    return "|".join(possible)
+
+
+def change(vm: VM, it: Change) -> str:
+    """Return one change as ``device vd1: present -> unplugging (device_del)``."""
+    machine, subject, before, cell = it
+    what = f"{machine} {subject}" if subject else machine
+    why = f" ({cell.cause})" if cell.cause else ""
+    return f"{what}: {names(before)} -> {names(vm.names(machine, cell))}{why}"
+
+
+def line(seq: int, time: int, text: str, changes: list[str]) -> str:
+    """Return a timeline's line: number, time, record, and what it changed."""
+    clock = (iso(time) or "")[11:23] or "-"
+    after = f"   [{'; '.join(changes)}]" if changes else ""
+    return f"{seq:>6} {clock:>12} {text}{after}"
+
+
+def finding(it: dict[str, Any]) -> str:
+    """Return one finding's line."""
+    subject = f" {it['subject']}" if it["subject"] else ""
+    return f"{it['severity']} at {it['seq']}: {it['rule']}{subject}: {it['message']}"
+
+
+def state(vm: VM) -> Iterator[str]:
+    """Yield the lines of a VM's state."""
+    exit_ = ", ".join(f"{key} {val}" for key, val in (vm.exit or {}).items())
+    yield f"vm {vm.name}, after record {vm.seq}" + (f" at {iso(vm.time)}" if vm.time else "")
+    yield f"  process    {_cell(vm, 'process', vm.process)}" + (f" with {exit_}" if exit_ else "")
+    version = ".".join(map(str, vm.version)) if vm.version else "?"
+    yield f"  monitor    {_cell(vm, 'monitor', vm.monitor)}, QEMU {version}"
+    yield f"  runstate   {_cell(vm, 'runstate', vm.runstate)}"
+    if vm.migration.since:
+        yield f"  migration  {_cell(vm, 'migration', vm.migration)}"
+    for name, device in vm.devices.items():
+        yield f"  device     {name}: {_cell(vm, 'device', device)}{_device(device)}"
+    for kind, collection in BACKENDS.items():
+        for name, cell in getattr(vm, collection).items():
+            yield f"  {kind:<10} {name}: {_cell(vm, kind, cell)}"
+    for name, job in vm.jobs.items():
+        yield f"  job        {name}: {_cell(vm, 'job', job)}{_job(job)}"
+    for seq, name, _, identifier in [*vm.pending.values(), *vm.unanswered.values()]:
+        yield f"  pending    {name} (record {seq}, id {value(identifier)})"
+
+
+def _cell(vm: VM, machine: str, cell: Cell) -> str:
+    since = f" since {cell.since}" if cell.since else ""
+    why = f" ({cell.cause})" if cell.cause else ""
+    return f"{names(vm.names(machine, cell))}{since}{why}"
+
+
+def _device(cell: DeviceCell) -> str:
+    told = [cell.driver, f"on {cell.bus}" if cell.bus else "", f"generation {cell.generation}" if cell.generation > 1 else ""]
+    told.append(f"refused: {cell.refused}" if cell.refused else "")
+    text = ", ".join(part for part in told if part)
+    return f", {text}" if text else ""
+
+
+def _job(cell: JobCell) -> str:
+    return (f", {cell.type}" if cell.type else "") + (f", error: {cell.error}" if cell.error else "")
