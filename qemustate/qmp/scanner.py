@@ -14,10 +14,13 @@ from qemustate.qmp.jsonparse import MAX_NESTING
 #: Control characters that are no white space, and the bytes UTF-8 never has: they reset QEMU's lexer.
 RESET: Final = bytes(sorted({*range(0x20), 0xFE, 0xFF} - set(b"\t\r\n")))
 
-#: Outside strings: what opens or closes, a quote, or a byte that belongs to no token.
-_STRUCTURE: Final = re.compile(
-    rb"""[{}\[\]"'\x00-\x08\x0b\x0c\x0e-\x1f!#$%&()*/;<=>?@A-DF-Z\\^_`|~\x7f-\xff]"""
-)
+# Inside a text, outside strings: bytes that neither open nor close anything and belong to some token ...
+_PLAIN = rb"""[^{}\[\]"'\x00-\x08\x0b\x0c\x0e-\x1f!#$%&()*/;<=>?@A-DF-Z\\^_`|~\x7f-\xff]++"""
+# ... strings without escapes, and containers of nothing else: all passed over at once, for speed alone.
+_SIMPLE = rb'"[^"\\\x00-\x1f\xfe\xff]*+"|' + _PLAIN
+_FLAT = rb"\{(?:" + _SIMPLE + rb")*+\}|\[(?:" + _SIMPLE + rb")*+\]"
+_SAME_DEPTH: Final = re.compile(rb"(?:" + _SIMPLE + rb"|" + _FLAT + rb")*+")
+_DEEPEST: Final = re.compile(rb"(?:" + _SIMPLE + rb")*+")
 #: A keyword or a number.
 _WORD: Final = re.compile(rb"[a-zE0-9+.\-]*+")
 #: The rest of a string, up to its end or to what may not be in it.
@@ -96,10 +99,11 @@ class Scanner:
         return at + 1
 
     def _outside(self, data: bytes | bytearray, at: int) -> int:
-        match = _STRUCTURE.search(data, at)
-        if match is None:
-            return len(data)
-        at = match.start()
+        depth = self._braces + self._brackets
+        if depth:
+            at = _end(_SAME_DEPTH if depth < self._max_nesting else _DEEPEST, data, at)
+            if at == len(data):
+                return at
         byte = data[at]
         if byte in (0x22, 0x27):
             self._quote = byte
