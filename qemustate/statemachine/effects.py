@@ -312,11 +312,7 @@ def qom_list(vm: VM, data: dict[str, Any], answer: Any, _at: int) -> None:
             narrow(vm, "device", cell, there, name, said="qom-list names it")
         elif not name.startswith("/"):
             narrow(vm, "device", cell, not_there, name, said="qom-list does not name it")
-            ejected = watcher.bit["ejected"]
-            if cell.belief & ejected and not cell.belief & ~ejected:
-                cell.belief = watcher.bit["leaving"]
-                cell.since = vm.seq
-                vm.changed.append(("device", name, ("unplugging",), cell))
+            step(vm, "device", cell, "not listed", name)
 
 
 # --- jobs

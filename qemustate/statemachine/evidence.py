@@ -66,9 +66,11 @@ EVIDENCE: Final[tuple[Evidence, ...]] = (
     # --- migration
     Evidence("MIGRATION", "", effect="migration"),
     Evidence("execute migrate", "", effect="migrate_sent"),
-    Evidence("return migrate", "migration", "return migrate", effect="couple_migration"),
+    Evidence("return migrate", "migration", "return migrate"),
+    Evidence("return migrate", "", effect="couple_migration"),
     Evidence("error migrate", "", effect="couple_migration"),
-    Evidence("return migrate_cancel", "migration", "return migrate_cancel", effect="couple_migration"),
+    Evidence("return migrate_cancel", "migration", "return migrate_cancel"),
+    Evidence("return migrate_cancel", "", effect="couple_migration"),
     Evidence("return migrate-set-capabilities", "", effect="set_capabilities"),
     Evidence("return query-migrate", "", effect="query_migrate"),
     # --- devices

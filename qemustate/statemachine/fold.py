@@ -281,7 +281,7 @@ def _begin_late(vm: VM) -> None:
 def _know_nothing(vm: VM) -> None:
     """What was never seen may be anything the tables can reach."""
     set_guards(vm, denies=("starting",))
-    set_guards(vm, opens=("migration-events", "outgoing", "saving", "loading", "io-error", "watchdog", "panic", "shutdown-pauses"))
+    set_guards(vm, opens=("migration-events", "outgoing", "colo", "saving", "loading", "io-error", "watchdog", "panic", "shutdown-pauses"))
     vm.runstate.belief = vm.observers["runstate"].all
     vm.migration.belief = vm.observers["migration"].all
     couple_runstate(vm)
@@ -333,7 +333,7 @@ def _gap(vm: VM, _body: dict[str, Any]) -> None:
         _begin_late(vm)
         return
     _unanswered(vm)
-    set_guards(vm, opens=("outgoing", "saving", "loading", "io-error", "watchdog", "panic", "shutdown-pauses"))
+    set_guards(vm, opens=("outgoing", "colo", "saving", "loading", "io-error", "watchdog", "panic", "shutdown-pauses"))
     for machine in ("runstate", "migration"):
         cell = getattr(vm, machine)
         _widen(vm, machine, cell)

@@ -27,6 +27,7 @@ GUARDS: Final = {
     "loading": "the VM's state is being loaded (snapshot-load, loadvm)",
     "outgoing": "an outgoing migration is under way",
     "switchover": "an outgoing migration may already have stopped the VM",
+    "colo": "COLO replication may be on (migration status `colo`)",
     "migration-events": "QEMU sends MIGRATION events (capability `events`)",
     "reset-meanwhile": "the machine was reset while the outgoing migration was under way",
     "incoming": "QEMU waits for an incoming migration or loads one",

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from qemustate.events.observe import parsed
+from qemustate.statemachine import guards
 from qemustate.statemachine.fold import apply
 from qemustate.statemachine.state import VM, key_of
 
@@ -77,6 +78,16 @@ EVENTS: Final = frozenset(
 )
 
 
+#: What can be behind a STOP, as guards.
+_CAUSES: Final = sum(
+    guards.may(name)
+    for name in (
+        "stop-sent", "anything-sent", "io-error", "watchdog", "panic", "shutdown-pauses", "saving", "loading",
+        "outgoing", "colo",
+    )
+)  # fmt: skip
+
+
 class Checker:
     """Folds a trace and applies the rules: :meth:`see` every record, then :meth:`close`; read ``findings``."""
 
@@ -111,7 +122,7 @@ class Checker:
             self.vm.seq = seq
             look(body)
         apply(self.vm, seq, time, kind, body)
-        if kind == "event" and self.vm.changed:
+        if kind == "event" and (body.get("qmp") or parsed(body))["event"] == "STOP":
             self._stopped()
         while self._told < len(self.vm.violations):
             at, rule, subject, message = self.vm.violations[self._told]
@@ -159,9 +170,8 @@ class Checker:
                 self._clock = clock
 
     def _stopped(self) -> None:
-        for machine, _, _, cell in self.vm.changed:
-            if machine == "runstate" and cell.cause == "nobody known":
-                self._found("stop-unexplained", "", "the run state is a guess from here on")
+        if not self.vm.profile & _CAUSES:
+            self._found("stop-unexplained", "", f"the run state is {' or '.join(self.vm.names('runstate', self.vm.runstate))}")
 
     def _answer(self, body: dict[str, Any]) -> None:
         qmp = body.get("qmp") or parsed(body)

@@ -98,6 +98,8 @@ def couple_migration(vm: VM) -> None:
     resting = watcher.of(migration.RESTING)
     bits = guards.may("outgoing") if belief & ~resting else 0
     bits |= guards.maynot("outgoing") if belief & resting else 0
+    colo = guards.open_("colo") if belief & watcher.bit["colo"] else guards.denied("colo")
+    set_profile(vm, vm.profile & guards.clear_mask(("colo",)) | colo)
     if incoming(vm):
         set_guards(vm, denies=("outgoing", "switchover"))
         return

@@ -68,8 +68,8 @@ _ROWS: list[Row] = [
     *rows("return device_del", "present present-off", "leaving", when="sync", cause="device_del", ref="hw/core/qdev.c qdev_unplug()"),
     *rows("return device_del", "unplugging", "=", ref="asked again"),
     *rows("return device_del", "hidden", "gone", cause="device_del", ref="hw/core/qdev-monitor.c: a hidden device has only options"),
-    *rows("error device_del:not-found", "ejected leaving gone adding hidden planned", "=", ref="DeviceNotFound"),
-    *rows("error device_del:not-found", "unplugging", "leaving", cause="DeviceNotFound", ref="DeviceNotFound: it has left the machine"),
+    *rows("error device_del:not-found", "leaving gone adding hidden planned", "=", ref="DeviceNotFound"),
+    *rows("error device_del:not-found", "unplugging ejected", "leaving", cause="DeviceNotFound", ref="DeviceNotFound: it has left the machine"),
     *rows("error device_del:pending", "unplugging present", "=", ref="is already in the process of unplug"),
     *rows("error device_del:busy", "present present-off unplugging", "=", ref="guest is busy (power indicator blinking)"),
     *rows("error device_del", _ANY, "=", ref=_DEL),
@@ -81,16 +81,19 @@ _ROWS: list[Row] = [
     *rows(SILENT, "unplugging", "ejected", assume="announced", ref="hw/core/qdev.c device_unparent(): DEVICE_DELETED comes from device_finalize()"),
     # --- refused
     *rows("refused", "unplugging present", "present", cause="guest refused", ref="DEVICE_UNPLUG_GUEST_ERROR, MEM_UNPLUG_ERROR, ACPI_DEVICE_OST"),
-    *rows("refused", "present-off planned adding hidden ejected leaving gone", "="),
+    *rows("refused", "present-off planned adding hidden leaving gone", "="),
     # --- reset
     *rows("RESET", "unplugging", "leaving", when="acpi", cause="reset", ref=f"{_PCIHP} acpi_pcihp_reset()"),
     *rows("RESET", "unplugging", "present", when="pcie", cause="reset", ref="hw/pci/pcie.c pcie_cap_slot_reset()"),
     *rows("RESET", "unplugging", "present", when="cpu", cause="reset", ref="hw/acpi/cpu.c"),
     *rows("RESET", "unplugging", "present", when="dimm", cause="reset", ref="hw/acpi/memory_hotplug.c"),
     *rows("RESET", "unplugging", "present leaving unplugging", when="other", cause="reset"),
-    *rows("RESET", "ejected", "leaving", cause="reset"),
+    *rows("RESET", "ejected", "leaving", when="acpi", cause="reset"),
     *rows("RESET", "present-off", "present", cause="reset", ref="hw/pci/pcie.c pcie_cap_slot_reset(): occupied slots get power"),
     *rows("RESET", "present planned adding hidden leaving gone", "="),
+    # --- told by a query
+    *rows("not listed", "ejected", "leaving", cause="query", ref="qom-list /machine/peripheral"),
+    *rows("not listed", "gone leaving hidden planned adding", "="),
     # --- unknown
     *rows("unanswered device_add", "adding planned", "gone present", ref="the answer will not come"),
     *rows("unanswered device_add", f"{_THERE} hidden ejected leaving gone", "="),

@@ -34,16 +34,20 @@ RUNSTATES: Final = (
     "restore-vm", "running", "save-vm", "shutdown", "suspended", "watchdog", "guest-panicked", "colo",
 )  # fmt: skip
 
-_ASLEEP: Final = ("paused+s", "save-vm+s", "restore-vm+s", "shutdown+s", "finish-migrate+s", "postmigrate+s")
+_ASLEEP: Final = ("paused+s", "save-vm+s", "restore-vm+s", "shutdown+s", "finish-migrate+s")
 _HIDDEN: Final = {**{s: s[:-2] for s in _ASLEEP}, "finish-migrate+p": "finish-migrate", "inmigrate-S": "inmigrate"}
 
 #: States in which the vCPUs stand still and RESUME, RESET or a migration may come next.
 _STOPPED = "debug internal-error io-error paused postmigrate prelaunch restore-vm save-vm shutdown watchdog guest-panicked colo"
-_STOPPED_S = "paused+s save-vm+s restore-vm+s shutdown+s postmigrate+s"
+_STOPPED_S = "paused+s save-vm+s restore-vm+s shutdown+s"
+#: What a migration may find, what `cont` may start, what a reset takes back to `prelaunch`: as QEMU's table has it.
+_MIGRATABLE = "debug internal-error io-error paused postmigrate prelaunch shutdown watchdog guest-panicked"
+_STARTABLE = "debug io-error paused postmigrate prelaunch restore-vm save-vm watchdog guest-panicked colo"
+_RESETTABLE = "debug internal-error io-error paused postmigrate prelaunch restore-vm shutdown watchdog guest-panicked colo"
 _FINISHING = "finish-migrate finish-migrate+s finish-migrate+p"
 _EVERY = f"{_STOPPED} {_STOPPED_S} {_FINISHING} running suspended inmigrate inmigrate-S"
 #: What a VM that was stopped may be given back by a migration (migration/global_state.c).
-_RESTORED = "paused prelaunch io-error watchdog guest-panicked shutdown internal-error debug"
+_RESTORED = "paused prelaunch io-error watchdog guest-panicked shutdown internal-error"
 _UNEXPLAINED = (
     "!stop-sent !anything-sent !io-error !watchdog !panic !shutdown-pauses !saving !loading !outgoing"
 )
@@ -67,6 +71,7 @@ def _stop_rows() -> list[Row]:
         ("saving", "save-vm", "snapshot-save", "stop-has-its-cause"),
         ("loading", "restore-vm", "snapshot-load", "stop-has-its-cause"),
         ("outgoing", "finish-migrate", "migration", "stop-has-its-cause"),
+        ("colo", "colo", "COLO checkpoint", ""),
         (_UNEXPLAINED, "paused", "nobody known", ""),
         (f"others {_UNEXPLAINED}", "save-vm restore-vm finish-migrate", "another monitor", ""),
         (f"debugger {_UNEXPLAINED}", "debug", "debugger", ""),
@@ -89,17 +94,18 @@ def _stop_rows() -> list[Row]:
 _ROWS: list[Row] = [
     *_stop_rows(),
     # --- RESUME: the vCPUs are about to run
-    *rows("RESUME", _STOPPED, "running", cause="cont", ref=_VM_START),
+    *rows("RESUME", _STARTABLE, "running", cause="cont", ref=_VM_START),
     *rows("RESUME", "finish-migrate", "running", cause="migration ended", ref=f"{_MIGRATION} migration_iteration_finish()"),
-    *rows("RESUME", f"{_STOPPED_S} finish-migrate+s", "suspended", cause="cont", since="9.0", ref=_VM_START),
+    *rows("RESUME", "paused+s save-vm+s restore-vm+s finish-migrate+s", "suspended", cause="cont", since="9.0", ref=_VM_START),
     *rows("RESUME", "inmigrate inmigrate-S", "running", cause="incoming migration", ref=f"{_MIGRATION} process_incoming_migration_bh()"),
     *rows("RESUME", "inmigrate inmigrate-S", "suspended", cause="incoming migration", since="9.0", ref=f"{_MIGRATION} process_incoming_migration_bh()"),
     # --- RESET: the machine was reset; the vCPUs go on, stand still, or wait for the launch
     *rows("RESET", f"running inmigrate inmigrate-S {_FINISHING}", "=", ref=_MAIN_LOOP),
-    *rows("RESET", f"{_STOPPED} {_STOPPED_S} suspended", "prelaunch", cause="reset", ref=_MAIN_LOOP),
+    *rows("RESET", f"{_RESETTABLE} paused+s restore-vm+s shutdown+s suspended", "prelaunch", cause="reset", ref=_MAIN_LOOP),
     # --- The guest's own sleep
     *rows("SUSPEND", "running", "suspended", cause="guest", ref="system/runstate.c qemu_system_suspend()"),
     *rows("WAKEUP", "suspended", "running", cause="wakeup", ref="system/runstate.c qemu_system_wakeup_request()"),
+    *rows(SILENT, "suspended", "running", when="wakeup-sent", cause="system_wakeup", ref="qemu_system_wakeup_request(): before WAKEUP is sent"),
     *rows("WAKEUP", "running", "=", ref="the state was set when system_wakeup was called"),
     *rows("WAKEUP", "finish-migrate postmigrate prelaunch paused", "=", ref="the wake-up was asked for before the VM stopped"),
     # --- SHUTDOWN and POWERDOWN change nothing by themselves; STOP or the end of the process follows
@@ -125,18 +131,17 @@ _ROWS: list[Row] = [
     *rows("first reply", _EVERY.replace(" prelaunch ", " "), "=", ref="system/vl.c qmp_x_exit_preconfig()"),
     # --- Outgoing migration: entered silently by a VM that was stopped
     *rows("MIGRATION switchover", f"running {_FINISHING}", "=", ref=f"{_MIGRATION} migration_completion()"),
-    *rows("MIGRATION switchover", _STOPPED, "finish-migrate+p", cause="migration", ref=f"{_MIGRATION} migration_stop_vm()"),
-    *rows("MIGRATION switchover", _STOPPED_S, "finish-migrate+p", cause="migration", since="9.0", ref=f"{_MIGRATION} migration_stop_vm()"),
+    *rows("MIGRATION switchover", _MIGRATABLE, "finish-migrate+p", cause="migration", ref=f"{_MIGRATION} migration_stop_vm()"),
+    *rows("MIGRATION switchover", "paused+s shutdown+s", "finish-migrate+p", cause="migration", since="9.0", ref=f"{_MIGRATION} migration_stop_vm()"),
     *rows("MIGRATION switchover", "suspended", "finish-migrate", cause="migration", until="9.0", ref=f"{_MIGRATION} migration_stop_vm()"),
-    *rows(SILENT, _STOPPED, "finish-migrate+p", when="switchover", cause="migration", ref=f"{_MIGRATION} migration_completion()"),
-    *rows(SILENT, _STOPPED_S, "finish-migrate+p", when="switchover", cause="migration", since="9.0", ref=f"{_MIGRATION} migration_completion()"),
+    *rows(SILENT, _MIGRATABLE, "finish-migrate+p", when="switchover", cause="migration", ref=f"{_MIGRATION} migration_completion()"),
+    *rows(SILENT, "paused+s shutdown+s", "finish-migrate+p", when="switchover", cause="migration", since="9.0", ref=f"{_MIGRATION} migration_completion()"),
     *rows(SILENT, "suspended", "finish-migrate", when="switchover", cause="migration", until="9.0", ref=f"{_MIGRATION} migration_completion()"),
-    *rows(SILENT, "finish-migrate finish-migrate+p", "postmigrate", when="switchover !migration-events", cause="migration", ref=f"{_MIGRATION} migration_iteration_finish()"),
-    *rows(SILENT, "finish-migrate+s", "postmigrate+s", when="switchover !migration-events", cause="migration", since="9.0", ref=f"{_MIGRATION} migration_iteration_finish()"),
-    *rows("MIGRATION completed", f"finish-migrate finish-migrate+p {_STOPPED}", "postmigrate", cause="migration", assume="postmigrate-at-once", ref=f"{_MIGRATION} migration_iteration_finish()"),
-    *rows("MIGRATION completed", f"finish-migrate+s {_STOPPED_S}", "postmigrate+s", cause="migration", assume="postmigrate-at-once", ref=f"{_MIGRATION} migration_iteration_finish()"),
+    *rows(SILENT, _FINISHING, "postmigrate", when="switchover !migration-events", cause="migration", ref=f"{_MIGRATION} migration_iteration_finish()"),
+    *rows("MIGRATION completed", f"{_FINISHING} {_MIGRATABLE} paused+s shutdown+s", "postmigrate", cause="migration", assume="postmigrate-at-once", ref=f"{_MIGRATION} migration_iteration_finish()"),
     *rows("MIGRATION completed", _FINISHING, "=", when="reset-meanwhile", ref="a busy main loop may serve a command in between"),
     *rows("MIGRATION completed", "running suspended", "=", ref="a background snapshot ends with the VM running"),
+    *rows(SILENT, "paused shutdown watchdog finish-migrate inmigrate suspended", "colo", when="colo", cause="COLO checkpoint", ref="migration/colo.c"),
     # --- Outgoing migration given up: RESUME for a VM that ran; else 7.2 leaves postmigrate, 10.0 the state it had
     *rows("MIGRATION ended", f"running suspended {_STOPPED} {_STOPPED_S} finish-migrate finish-migrate+s", "=", ref=f"{_MIGRATION} migration_iteration_finish()"),
     *rows("MIGRATION ended", "finish-migrate+p", "postmigrate", cause="migration ended", until="9.0", ref=f"{_MIGRATION} migration_iteration_finish()"),
@@ -150,9 +155,6 @@ _ROWS: list[Row] = [
     *rows("events on", "inmigrate inmigrate-S", "=", when="incoming", assume="events-in-time", ref="qapi/migration.json MigrationCapability events"),
     *rows("events on", "inmigrate inmigrate-S", "=", when="!incoming"),
     *rows("events on", f"{_STOPPED} {_STOPPED_S} {_FINISHING} running suspended", "=", when="!incoming"),
-    # --- Loading a snapshot into a stopped VM ends in the state it was saved with, unannounced
-    *rows("job loaded", "restore-vm", "=", ref="migration/savevm.c: a failed load leaves restore-vm"),
-    *rows("job loaded", f"running suspended {_STOPPED.replace('restore-vm ', '')} {_STOPPED_S}", "=", ref="migration/savevm.c load_snapshot_resume()"),
     # --- The end: qemu_cleanup() stops the vCPUs without a STOP
     *rows("lost", "running", "shutdown", when="ending", cause="exit", ref="system/runstate.c qemu_cleanup()"),
     *rows("lost", "suspended", "shutdown+s", when="ending", cause="exit", since="9.0", ref="system/runstate.c qemu_cleanup()"),

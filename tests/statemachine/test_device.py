@@ -1,0 +1,296 @@
+"""Devices: what hotplug makes of them, bus by bus."""
+
+from __future__ import annotations
+
+import pytest
+
+OLD, NEW = (7, 2, 22), (10, 0, 2)
+BOTH = pytest.mark.parametrize("version", [OLD, NEW], ids=["7.2", "10.0"])
+
+
+def started(w):
+    i = w.send("cont")
+    w.event("RESUME")
+    w.answer(i)
+    return w
+
+
+def deleted(w, name):
+    w.event("DEVICE_DELETED", device=name, path=f"/machine/peripheral/{name}")
+
+
+def child_deleted(w, name, child="virtio-backend"):
+    w.event("DEVICE_DELETED", path=f"/machine/peripheral/{name}/{child}")
+
+
+@BOTH
+def test_a_cold_plugged_device_is_present_from_the_start(wire, q35, version):
+    """What the command line names is there before the first command."""
+    w = wire(version, q35)
+
+    assert w.device("rp0") == w.device("rp1") == ("present",)
+    assert w.vm.devices["rp0"].driver == "pcie-root-port"
+
+
+@BOTH
+def test_plug_and_acknowledged_unplug(wire, q35, version):
+    """adding, present, unplugging, gone: request answered is not gone, DEVICE_DELETED is."""
+    w = started(wire(version, q35))
+    i = w.send("device_add", id="vd1", driver="virtio-blk-pci", bus="rp0")
+    assert w.device("vd1") == ("adding",)
+    w.answer(i)
+    assert w.device("vd1") == ("present",)
+    w.ok("device_del", id="vd1")
+    assert w.device("vd1") == ("unplugging",)
+    child_deleted(w, "vd1")
+    assert w.device("vd1") == ("gone",)
+    deleted(w, "vd1")
+    assert w.device("vd1") == ("gone",)
+    assert w.vm.devices["vd1"].generation == 1
+    assert not w.rules
+
+
+@BOTH
+def test_a_refused_plug_leaves_nothing(wire, q35, version):
+    """An error answer to device_add: no device, and what QEMU said is kept."""
+    w = started(wire(version, q35))
+    w.refused("device_add", "Bus 'nobus' not found", id="vd1", driver="virtio-blk-pci", bus="nobus")
+
+    assert w.device("vd1") == ("gone",)
+    assert w.vm.devices["vd1"].refused == "Bus 'nobus' not found"
+
+
+def test_a_duplicate_id_leaves_its_bearer(wire, q35):
+    """Duplicate device ID: the first bearer of the id is still there."""
+    w = started(wire(NEW, q35))
+    w.plug("vd1")
+    w.refused("device_add", "Duplicate device ID 'vd1'", id="vd1", driver="virtio-blk-pci", bus="rp1")
+
+    assert w.device("vd1") == ("present",)
+    assert w.vm.devices["vd1"].generation == 1
+    assert w.rules == ["duplicate-id"]
+
+
+@BOTH
+def test_reset_completes_an_acpi_unplug(wire, q35, version):
+    """ACPI: what is pending leaves with the reset, and DEVICE_DELETED follows."""
+    w = started(wire(version, q35))
+    w.plug("vd1")
+    w.ok("device_del", id="vd1")
+    w.event("RESET", guest=False, reason="host-qmp-system-reset")
+    assert w.device("vd1") == ("gone",)
+    deleted(w, "vd1")
+    assert w.device("vd1") == ("gone",)
+
+
+@BOTH
+def test_reset_forgets_a_native_pcie_unplug(wire, native, version):
+    """Native PCIe: the request is lost with the reset, and the device is present again."""
+    w = started(wire(version, native))
+    w.plug("vd1")
+    w.ok("device_del", id="vd1")
+    assert w.device("vd1") == ("unplugging",)
+    w.event("RESET", guest=False, reason="host-qmp-system-reset")
+
+    assert w.device("vd1") == ("present",)
+
+
+@BOTH
+def test_a_slot_without_power_is_emptied_at_once(wire, native, version):
+    """Native PCIe, plugged while the vCPUs stand still: device_del removes it, only the event is late."""
+    w = wire(version, native)
+    w.plug("vd1")
+    assert w.device("vd1") == ("present",)
+    w.ok("device_del", id="vd1")
+    assert w.device("vd1") == ("gone",)
+    deleted(w, "vd1")
+    assert w.device("vd1") == ("gone",)
+
+
+def test_a_slot_that_got_power_waits_for_the_guest(wire, native):
+    """Native PCIe, plugged while paused and then resumed: the guest has to answer."""
+    w = wire(NEW, native)
+    w.plug("vd1")
+    started(w)
+    w.ok("device_del", id="vd1")
+
+    assert w.device("vd1") == ("unplugging",)
+
+
+@BOTH
+def test_a_second_request_says_it_is_pending(wire, native, version):
+    """already in the process of unplug: still unplugging. Guest is busy: still present."""
+    w = started(wire(version, native))
+    w.plug("vd1")
+    w.refused("device_del", "Hot-unplug failed: guest is busy (power indicator blinking)", id="vd1")
+    assert w.device("vd1") == ("present",)
+    w.ok("device_del", id="vd1")
+    w.refused("device_del", "Device vd1 is already in the process of unplug", id="vd1")
+    assert w.device("vd1") == ("unplugging",)
+    w.ok("device_del", id="vd1")
+    assert w.device("vd1") == ("unplugging",)
+
+
+def test_device_not_found_says_it_has_left(wire, q35):
+    """DeviceNotFound after an accepted request: gone, although DEVICE_DELETED is still due."""
+    w = started(wire(NEW, q35))
+    w.plug("vd1")
+    w.ok("device_del", id="vd1")
+    w.refused("device_del", "Device 'vd1' not found", "DeviceNotFound", id="vd1")
+
+    assert w.device("vd1") == ("gone",)
+
+
+def test_a_device_known_by_its_path_only(wire, q35):
+    """DEVICE_DELETED with no `device` but the device's own path is that device's."""
+    w = started(wire(NEW, q35))
+    w.plug("vd1")
+    w.ok("device_del", id="vd1")
+    w.event("DEVICE_DELETED", path="/machine/peripheral/vd1")
+
+    assert w.device("vd1") == ("gone",)
+    w.checker.close()
+    assert not w.rules
+
+
+def test_device_del_takes_a_path(wire, q35):
+    """device_del by QOM path is the device of that id."""
+    w = started(wire(NEW, q35))
+    w.plug("vd1")
+    w.ok("device_del", id="/machine/peripheral/vd1")
+
+    assert w.device("vd1") == ("unplugging",)
+    assert set(w.vm.devices) == {"rp0", "rp1", "vd1"}
+
+
+def test_only_a_childs_event_is_an_unplug_lost(wire, q35):
+    """A device whose own DEVICE_DELETED never comes has left, and the rule says what is missing."""
+    w = started(wire(NEW, q35))
+    w.plug("vd1")
+    w.ok("device_del", id="vd1")
+    child_deleted(w, "vd1")
+    assert w.device("vd1") == ("gone",)
+    w.checker.close()
+
+    assert "unplug-lost" in w.rules
+
+
+@BOTH
+def test_a_sync_bus_frees_the_id_before_the_event(wire, q35, version):
+    """USB: five times deleted and added, then five DEVICE_DELETED: the sixth bearer is still present."""
+    w = started(wire(version, [*q35, "-device", "qemu-xhci,id=xhci"]))
+    w.plug("tab", "usb-tablet", "xhci.0")
+    for _ in range(5):
+        w.ok("device_del", id="tab")
+        assert w.device("tab") == ("gone",)
+        w.plug("tab", "usb-tablet", "xhci.0")
+    for left in range(5, 0, -1):
+        assert w.vm.devices["tab"].outstanding == left
+        deleted(w, "tab")
+        assert w.device("tab") == ("present",)
+
+    assert w.vm.devices["tab"].generation == 6
+    assert not w.rules
+    deleted(w, "tab")
+    assert w.device("tab") == ("gone",)
+
+
+def test_a_guest_may_eject_unasked(wire, q35):
+    """DEVICE_DELETED with no request is the guest's own doing, and no violation."""
+    w = started(wire(NEW, q35))
+    w.plug("vd1")
+    deleted(w, "vd1")
+
+    assert w.device("vd1") == ("gone",)
+    assert not w.rules
+
+
+def test_a_vcpu_under_tcg_is_known_by_its_apic(wire, q35):
+    """The vCPU's own DEVICE_DELETED never comes under TCG; its APIC's says that it has left."""
+    w = started(wire(NEW, q35))
+    w.plug("cpu1", "max-x86_64-cpu", "", socket_id=1)
+    w.ok("device_del", id="cpu1")
+    child_deleted(w, "cpu1", "lapic")
+    assert w.device("cpu1") == ("gone",)
+    w.plug("cpu1", "max-x86_64-cpu", "", socket_id=1)
+    assert w.vm.devices["cpu1"].outstanding == 0
+    w.ok("device_del", id="cpu1")
+    child_deleted(w, "cpu1", "lapic")
+    assert w.device("cpu1") == ("gone",)
+
+
+@pytest.mark.parametrize("status", [0x81, 130, 1])
+def test_a_dimm_refused_by_ost_is_present_again(wire, q35, status):
+    """ACPI_DEVICE_OST with a failing status for an eject request: the guest keeps the DIMM."""
+    w = started(wire(NEW, q35))
+    w.plug("dimm1", "pc-dimm", "", memdev="m1")
+    w.ok("device_del", id="dimm1")
+    w.event("ACPI_DEVICE_OST", info={"device": "dimm1", "source": 3, "status": 132, "slot": "0", "slot-type": "DIMM"})
+    assert w.device("dimm1") == ("unplugging",)
+    w.event("ACPI_DEVICE_OST", info={"device": "dimm1", "source": 3, "status": status, "slot": "0", "slot-type": "DIMM"})
+
+    assert w.device("dimm1") == ("present",)
+    assert str(status) in w.vm.devices["dimm1"].refused
+
+
+def test_an_unplug_error_event_is_a_refusal(wire, q35):
+    """DEVICE_UNPLUG_GUEST_ERROR: unplugging is present again, with the refusal; twice is once."""
+    w = started(wire(NEW, q35))
+    w.plug("vd1")
+    w.ok("device_del", id="vd1")
+    w.event("DEVICE_UNPLUG_GUEST_ERROR", device="vd1", path="/machine/peripheral/vd1")
+    w.event("DEVICE_UNPLUG_GUEST_ERROR", device="vd1", path="/machine/peripheral/vd1")
+
+    assert w.device("vd1") == ("present",)
+    assert w.rules.count("unplug-refused") == 2
+    assert w.vm.to_json()["devices"]["vd1"]["refused"]
+
+
+def test_qom_list_narrows_and_discovers(wire, q35):
+    """What qom-list names is there, also what we never heard of after a gap; what it does not name is not."""
+    w = started(wire(NEW, q35))
+    w.plug("vd1")
+    w.put("lost", {"by": "us"})
+    w.put("opened", {})
+    assert w.device("vd1") == ("gone", "present", "unplugging")
+    w.put("greeting", {"qmp": {"QMP": {"version": {"qemu": {"major": 10, "minor": 0, "micro": 2}}, "capabilities": []}}})
+    w.ok("qmp_capabilities")
+    names = [{"name": n, "type": "child<x>"} for n in ("rp0", "rp1", "new")] + [{"name": "type", "type": "string"}]
+    w.ok("qom-list", names, path="/machine/peripheral")
+
+    assert w.device("vd1") == ("gone",)
+    assert w.device("rp0") == ("present", "unplugging")
+    assert w.device("new") == ("present", "unplugging")
+    assert not [r for r in w.rules if r != "gap"]
+
+
+def test_a_plug_nobody_saw_answered_is_open(wire, q35):
+    """The monitor is lost with device_add unanswered: gone or present; a late answer settles it."""
+    w = started(wire(NEW, q35))
+    i = w.send("device_add", id="vd1", driver="virtio-blk-pci", bus="rp0")
+    w.put("lost", {"by": "peer"})
+    assert w.device("vd1") == ("gone", "present")
+    w.put("opened", {})
+    w.put("greeting", {"qmp": {"QMP": {"version": {"qemu": {"major": 10, "minor": 0, "micro": 2}}, "capabilities": []}}})
+    w.answer(i)
+
+    assert w.device("vd1") == ("present",)
+
+
+def test_an_id_never_heard_of_in_a_late_log_is_open(wire):
+    """In a trace that began in the middle an unknown device may be there or not."""
+    w = wire(NEW)
+    w.ok("query-version", {})
+    w.send("device_del", id="vd1")
+
+    assert set(w.device("vd1")) >= {"gone", "present"}
+
+
+def test_the_primary_of_a_failover_pair_hides_until_the_guest_negotiates(wire, q35):
+    """device_add of a failover primary is answered, and the device may not be there yet."""
+    w = started(wire(NEW, q35))
+    w.plug("pri", "e1000e", failover_pair_id="net1")
+    assert w.device("pri") == ("adding", "present")
+    w.event("FAILOVER_NEGOTIATED", device_id="net1")
+
+    assert w.device("pri") == ("present",)
