@@ -40,7 +40,7 @@ class Client:
         first_id: int = 1,
     ) -> None:
         """Take over a connected stream socket."""
-        sock.setblocking(False)
+        sock.setblocking(True)
         self.connection = Connection("client", first_id=first_id)
         self.ended: Ended | None = None
         self._socket = sock
@@ -188,7 +188,8 @@ class Client:
 
     def _read(self, deadline: float | None) -> list[Incoming] | None:
         """Wait for bytes and read once, sending what is unsent meanwhile; None when the time is over."""
-        while True:
+        # With all sent and no deadline, recv does the waiting.
+        while self._outbox or deadline is not None:
             if self._outbox:
                 self._outbox.flush()
                 self._poll.modify(self._socket, select.POLLIN | (select.POLLOUT if self._outbox else 0))

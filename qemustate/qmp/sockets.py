@@ -52,7 +52,7 @@ class Outbox:
         sent = 0
         if not self._queue:
             try:
-                sent = socket.send_fds(self._socket, [data], fds) if fds else self._socket.send(data)
+                sent = self._send(data, fds)
             except BlockingIOError:
                 pass
             except OSError:
@@ -66,7 +66,7 @@ class Outbox:
         try:
             while self._queue:
                 data, fds = self._queue[0]
-                sent = socket.send_fds(self._socket, [data], fds) if fds else self._socket.send(data)
+                sent = self._send(data, fds)
                 _close(fds)
                 self._size -= sent
                 self._queue[0] = (data[sent:], [])
@@ -76,6 +76,11 @@ class Outbox:
             pass
         except OSError:
             self.drop()
+
+    def _send(self, data: bytes | memoryview, fds: Sequence[int]) -> int:
+        if fds:
+            return socket.send_fds(self._socket, [data], fds, socket.MSG_DONTWAIT)
+        return self._socket.send(data, socket.MSG_DONTWAIT)
 
     def drop(self) -> None:
         """Forget everything."""
