@@ -1,0 +1,56 @@
+"""What scripts/setup_qemu.py and scripts/build_guest.sh have set up on this machine."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+CACHE = ROOT / ".cache"
+
+#: The versions every story is recorded on.
+VERSIONS = ("7.2", "10.0")
+
+
+@dataclass(frozen=True)
+class Qemu:
+    """One QEMU: `args` go with every start (where its firmware is), `img` is its qemu-img."""
+
+    version: str
+    full: str
+    binary: str
+    img: str
+    args: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Guest:
+    """The kernel and initrd of the small Linux guest."""
+
+    kernel: Path
+    initrd: Path
+
+
+class NotFound(Exception):
+    """Something is not set up; the text says what and why."""
+
+
+def qemu(version):
+    """Return the QEMU of this version. Raises NotFound with the reason that the set-up gave."""
+    try:
+        entries = json.loads((CACHE / "qemu.json").read_text())
+    except FileNotFoundError:
+        raise NotFound(f"QEMU {version}: not set up (make qemu)") from None
+    entry = next((entry for entry in entries if entry["version"] == version), {"missing": "not set up (make qemu)"})
+    if "missing" in entry:
+        raise NotFound(f"QEMU {version}: {entry['missing']}")
+    if not Path(entry["binary"]).exists():
+        raise NotFound(f"QEMU {version}: {entry['binary']} is gone (make qemu)")
+    return Qemu(version, entry["full"], entry["binary"], entry["img"], tuple(entry["args"]))
+
+
+def guest():
+    """Return the guest. Raises NotFound when it has not been built."""
+    found = Guest(CACHE / "guest" / "vmlinuz", CACHE / "guest" / "initrd.img")
+    if not found.kernel.exists() or not found.initrd.exists():
+        raise NotFound("the Linux guest is not built (make guest)")
+    return found

@@ -1,0 +1,173 @@
+"""Holding the observer's belief against what QEMU itself said: the trace log and the unseen second monitor.
+
+Truth is an interval. For an event it is what held from the event's own time stamp until we had received it; for an
+answer, from when its command was sent. QEMU announces some states a moment before it enters them (RESUME, RESET),
+so a millisecond is added at the end. A belief is *sound* if a state that held is in it, *sharp* if it is one state.
+
+Run state: QEMU's ``-trace runstate_set``. Devices: ``qom-list /machine/peripheral`` on a monitor that the observer does
+not see, asked all the time; between two different answers either is the truth. A device whose removal QEMU has not
+announced yet counts as ``unplugging``, and each such moment is counted.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from qemustate.statemachine.fold import apply
+from qemustate.statemachine.state import VM
+
+#: How long before a state is entered its event may be sent, in seconds.
+SLACK = 0.001
+
+EVENTS = {"STOP", "RESUME", "RESET", "SUSPEND", "WAKEUP", "SHUTDOWN", "MIGRATION"}
+COMMANDS = {
+    "qmp_capabilities", "stop", "cont", "system_reset", "system_wakeup", "query-status", "migrate", "migrate_cancel",
+    "quit", "snapshot-save", "snapshot-load", "dump-guest-memory", "human-monitor-command",
+}  # fmt: skip
+
+
+@dataclass
+class Verdict:
+    """What was judged: counts by machine, and a line for every belief that was wrong or blurred."""
+
+    checked: Counter[str] = field(default_factory=Counter)
+    unsound: Counter[str] = field(default_factory=Counter)
+    sharp: Counter[str] = field(default_factory=Counter)
+    unannounced: int = 0
+    assumptions: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    blurred: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+    records: int = 0
+
+    def note(self, machine: str, where: str, truth: set[str], possible: tuple[str, ...], *, concerned: bool) -> None:
+        """Judge one belief; sharpness counts only where the record concerns the machine."""
+        if not truth & set(possible):
+            self.unsound[machine] += 1
+            self.wrong.append(f"{where}: {machine} is {sorted(truth)}, believed {list(possible)}")
+        if concerned:
+            self.checked[machine] += 1
+            self.sharp[machine] += len(possible) == 1
+            if len(possible) > 1:
+                self.blurred.append(f"{where}: {machine} is {sorted(truth)}, believed {list(possible)}")
+
+    def add(self, other: Verdict) -> None:
+        """Add another story's verdict to this one."""
+        for name in ("checked", "unsound", "sharp", "assumptions"):
+            getattr(self, name).update(getattr(other, name))
+        for name in ("wrong", "blurred", "violations"):
+            getattr(self, name).extend(getattr(other, name))
+        self.unannounced += other.unannounced
+        self.records += other.records
+
+    def lines(self) -> list[str]:
+        """Return the figures, a line per machine."""
+        return [
+            f"{machine}: {self.checked[machine]} records that concern it, {self.unsound[machine]} unsound, "
+            f"{self.sharp[machine] / self.checked[machine]:.1%} sharp"
+            for machine in sorted(self.checked)
+        ] + [
+            f"removed and not yet announced: {self.unannounced} moments",
+            "assumptions used: " + (", ".join(f"{name} {count}" for name, count in sorted(self.assumptions.items())) or "none"),
+        ]
+
+
+def stories(folder: Path) -> list[Path]:
+    """Return the recordings in a folder, by their ``NAME.jsonl.xz``."""
+    return sorted(folder.glob("*.jsonl.xz"))
+
+
+class Truth:
+    """What QEMU said of itself during one story."""
+
+    def __init__(self, path: Path) -> None:
+        told = json.loads(lzma.open(path).read())
+        moves = told["runstate"]
+        self._times = [move[0] for move in moves]
+        self._states = [moves[0][1] if moves else None, *(move[2] for move in moves)]
+        self._runs = told["peripheral"]
+        self._starts = [run[0] for run in self._runs]
+
+    def runstates(self, since: float, until: float) -> set[str]:
+        """Return the run states held between two moments."""
+        first = bisect_right(self._times, since)
+        last = bisect_right(self._times, until)
+        return {state for state in self._states[first : last + 1] if state}
+
+    def devices(self, since: float, until: float) -> list[set[str]]:
+        """Return the answers that may be true between two moments: sets of ids."""
+        first = max(bisect_right(self._starts, since) - 1, 0)
+        last = bisect_left(self._starts, until)
+        found = []
+        for number in range(first, min(last + 1, len(self._runs))):
+            run = self._runs[number]
+            if number < last and run[3] < since and number + 1 < len(self._runs) and self._runs[number + 1][0] <= since:
+                continue
+            found.append(set(run[5]))
+            if run[0] <= since and until <= run[2]:
+                return [set(run[5])]
+        return found
+
+
+def judge(entries: list[tuple[str, int, dict[str, Any]]], truth: Truth, where: str) -> Verdict:
+    """Fold a story's records and judge the belief after each. ``entries``: (kind, time in microseconds, body)."""
+    vm, verdict = VM(), Verdict()
+    sent: dict[Any, tuple[float, str, dict[str, Any]]] = {}
+    for seq, (kind, time, body) in enumerate(entries, 1):
+        qmp = body.get("qmp", {})
+        now = time / 1e6
+        since, concerned, subject = now, False, ""
+        if kind == "command":
+            sent[json.dumps(qmp.get("id"))] = (now, qmp.get("execute", ""), qmp.get("arguments") or {})
+        elif kind in ("reply", "failure"):
+            since, name, arguments = sent.get(json.dumps(qmp.get("id")), (now, "", {}))
+            concerned = name in COMMANDS
+            if name in ("device_add", "device_del"):
+                subject = str(arguments.get("id", "")).removeprefix("/machine/peripheral/")
+        elif kind == "event":
+            stamp = qmp["timestamp"]
+            since = stamp["seconds"] + stamp["microseconds"] / 1e6
+            concerned = qmp["event"] in EVENTS
+            if qmp["event"] == "DEVICE_DELETED":
+                subject = qmp["data"]["path"].removeprefix("/machine/peripheral/").split("/")[0]
+        before = len(vm.violations)
+        apply(vm, seq, time, kind, body)
+        at = f"{where}:{seq}"
+        verdict.violations += [f"{at}: {v[1]} {v[2]}: {v[3]}" for v in vm.violations[before:]]
+        if kind not in ("reply", "failure", "event"):
+            continue
+        states = truth.runstates(since, now + SLACK)
+        if states:
+            verdict.note("runstate", at, states, vm.names("runstate", vm.runstate), concerned=concerned)
+        answers = truth.devices(since, now + SLACK)
+        if answers and not vm.names("process", vm.process) == ("exited",):
+            _devices(vm, verdict, at, answers, subject)
+    verdict.assumptions = vm.assumptions
+    verdict.records = len(entries)
+    return verdict
+
+
+#: What a device's name in ``qom-list``, or its absence, allows.
+LISTED = {"present", "unplugging"}
+NOT_LISTED = {"gone", "adding", "planned"}
+
+
+def _devices(vm: VM, verdict: Verdict, at: str, answers: list[set[str]], subject: str) -> None:
+    for name in {*vm.devices, *set.intersection(*answers)}:
+        if name.startswith("/"):
+            continue
+        cell = vm.devices.get(name)
+        possible = vm.names("device", cell) if cell else ("gone",)
+        truth: set[str] = set()
+        for answer in answers:
+            truth |= LISTED if name in answer else NOT_LISTED
+        if possible == ("unplugging",) and not truth & LISTED:
+            verdict.unannounced += 1
+            truth = truth | {"unplugging"}
+        verdict.note("device", f"{at} {name}", truth, possible, concerned=name == subject)
