@@ -19,7 +19,11 @@ _WIDTH: Final = 60
 
 def value(it: Any) -> str:
     """Return a value as compact JSON, shortened in the middle of nowhere with ``...``."""
-    text = it if isinstance(it, str) and it.isprintable() and " " not in it else json.dumps(it, separators=(",", ":"), default=repr)
+    text = (
+        it
+        if isinstance(it, str) and it.isprintable() and " " not in it
+        else json.dumps(it, separators=(",", ":"), default=repr)
+    )
     return text if len(text) <= _WIDTH else text[: _WIDTH - 3] + "..."
 
 
@@ -34,7 +38,9 @@ def record(kind: str, body: dict[str, Any], command: str | None = None) -> str:
     told = {key: val for key, val in body.items() if key not in ("origin", "state")}
     match kind:
         case "spawned":
-            return f"* spawned {value(body.get('argv', ['?'])[0])}" + (f" pid={body['pid']}" if body.get("pid") else "")
+            return f"* spawned {value(body.get('argv', ['?'])[0])}" + (
+                f" pid={body['pid']}" if body.get("pid") else ""
+            )
         case "malformed":
             return f"* malformed from {body.get('from', '?')}: {body.get('error', '')}: {value(repr(body.get('data')))}"
         case "note":
@@ -52,7 +58,9 @@ def _message(kind: str, body: dict[str, Any], command: str) -> str:
             return f"! {qmp['event']}{_members(qmp.get('data') or {})}"
         case "command":
             fds = f" (with {body['fds']} fd)" if body.get("fds") else ""
-            return f"-> {qmp.get('execute') or qmp.get('exec-oob')}{_members(qmp.get('arguments') or {})}{fds}"
+            return (
+                f"-> {qmp.get('execute') or qmp.get('exec-oob')}{_members(qmp.get('arguments') or {})}{fds}"
+            )
         case "reply":
             return f"<- {command}: {value(qmp['return'])}"
         case "failure":
@@ -119,7 +127,11 @@ def _cell(vm: VM, machine: str, cell: Cell) -> str:
 
 
 def _device(cell: DeviceCell) -> str:
-    told = [cell.driver, f"on {cell.bus}" if cell.bus else "", f"generation {cell.generation}" if cell.generation > 1 else ""]
+    told = [
+        cell.driver,
+        f"on {cell.bus}" if cell.bus else "",
+        f"generation {cell.generation}" if cell.generation > 1 else "",
+    ]
     told.append(f"refused: {cell.refused}" if cell.refused else "")
     text = ", ".join(part for part in told if part)
     return f", {text}" if text else ""

@@ -18,7 +18,9 @@ import msgspec
 from qemustate.statemachine import guards
 
 #: Drivers whose devices go at once with ``device_del`` (hw/core/qdev.c qdev_unplug(): no unplug_request handler).
-_SYNC: Final = re.compile(r"scsi-|usb-(?!ehci|uhci|ohci|xhci)|virtserialport$|virtconsole$|emulated$|u2f-|ccid-card-|passthru$")
+_SYNC: Final = re.compile(
+    r"scsi-|usb-(?!ehci|uhci|ohci|xhci)|virtserialport$|virtconsole$|emulated$|u2f-|ccid-card-|passthru$"
+)
 #: Ports and bridges with native PCIe hotplug (hw/pci-bridge/).
 _PORTS: Final = ("pcie-root-port", "ioh3420", "xio3130-downstream")
 _BRIDGES: Final = ("pci-bridge", "pcie-pci-bridge", "i82801b11-bridge")
@@ -130,11 +132,18 @@ def read(argv: list[str]) -> Launch:
             case "nodefaults" | "nographic" | "daemonize":
                 defaults = defaults and name != "nodefaults"
             case "global":
-                acpi_off = acpi_off or value.replace(" ", "") == "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"
+                acpi_off = (
+                    acpi_off or value.replace(" ", "") == "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"
+                )
             case "device":
                 settings = options(value, "driver")
                 devices.append(
-                    ColdDevice(str(settings.get("driver", "")), str(settings.get("id", "")), str(settings.get("bus", "")), settings)
+                    ColdDevice(
+                        str(settings.get("driver", "")),
+                        str(settings.get("id", "")),
+                        str(settings.get("bus", "")),
+                        settings,
+                    )
                 )
             case "blockdev" | "netdev" | "chardev" | "object":
                 kind = {"blockdev": "node"}.get(name, name)
@@ -178,11 +187,11 @@ def _kind(driver: str, bus: str, launch: Launch | None, drivers: dict[str, str])
         return "other"
     if launch is None:
         return ""
-    return _pci_kind(bus.split("/")[-1], launch, drivers)
+    return _pci_kind(bus.rsplit("/", maxsplit=1)[-1], launch, drivers)
 
 
 def _pci_kind(bus: str, launch: Launch, drivers: dict[str, str]) -> str:
-    parent = drivers.get(bus.split(".")[0], drivers.get(bus, ""))
+    parent = drivers.get(bus.split(".", maxsplit=1)[0], drivers.get(bus, ""))
     machine = launch.machine
     if machine.startswith(("pc-i440fx", "pc,")) or machine in ("pc", ""):
         return "acpi"

@@ -19,7 +19,7 @@ from qemustate.statemachine import guards
 from qemustate.statemachine.rows import Row, Table
 
 
-class RowTransition(transitions.Transition):  # type: ignore[misc]
+class RowTransition(transitions.Transition):
     """A transition that carries the row it was made from: guard, assumption, versions, source of the fact."""
 
     def __init__(self, source: str, dest: str, row: Row, **more: Any) -> None:
@@ -42,7 +42,7 @@ class Walker:
             t.row
             for event in self._machine.events.values()
             for t in event.transitions.get(self.state, ())
-            if _allows(self.profile, t.row)
+            if isinstance(t, RowTransition) and _allows(self.profile, t.row)
         ]
 
     def take(self, row: Row) -> None:
@@ -65,7 +65,8 @@ def _allows(profile: int, row: Row) -> bool:
 
 
 def _chosen(row: Row, event: transitions.EventData) -> bool:
-    walker: Walker = event.model
+    walker = event.model
+    assert isinstance(walker, Walker)
     return walker.wanted == row.dest and _allows(walker.profile, row)
 
 

@@ -85,7 +85,9 @@ class Observer:
         step = self._apply(trigger, belief, profile)
         if step.belief:
             closed = self.closure(step.belief, profile)
-            leaned_on = {row.assumption for _, dest, _, row in self._silent.moves if closed & ~step.belief & dest}
+            leaned_on = {
+                row.assumption for _, dest, _, row in self._silent.moves if closed & ~step.belief & dest
+            }
             leaned_on.discard("")
             return step._replace(belief=closed, assumptions=tuple(sorted(leaned_on.union(step.assumptions))))
         # Impossible: believe whatever this trigger can lead to, from anywhere, guards or no guards.

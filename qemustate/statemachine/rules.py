@@ -40,18 +40,47 @@ RULES: Final = {
     rule.name: rule
     for rule in (
         Rule("impossible-transition", "violation", "QEMU cannot do this from any state the facts allow"),
-        Rule("contradicted-by-query", "violation", "QEMU's answer to a query is not among the states the facts allow"),
+        Rule(
+            "contradicted-by-query",
+            "violation",
+            "QEMU's answer to a query is not among the states the facts allow",
+        ),
         Rule("malformed", "violation", "what was received is no QMP message"),
-        Rule("reply-without-command", "warning", "an answer to a command that is not in the trace", ("commands", "beginning")),
+        Rule(
+            "reply-without-command",
+            "warning",
+            "an answer to a command that is not in the trace",
+            ("commands", "beginning"),
+        ),
         Rule("command-without-reply", "note", "a command that nothing answers", ("commands", "replies")),
-        Rule("duplicate-id", "warning", "a device was added under an id whose bearer is still there", ("commands",)),
-        Rule("stop-unexplained", "warning", "a STOP that nobody in this trace asked for and no event explains", ("commands",)),
+        Rule(
+            "duplicate-id",
+            "warning",
+            "a device was added under an id whose bearer is still there",
+            ("commands",),
+        ),
+        Rule(
+            "stop-unexplained",
+            "warning",
+            "a STOP that nobody in this trace asked for and no event explains",
+            ("commands",),
+        ),
         Rule("unplug-refused", "warning", "the guest refused to give a device up"),
         Rule("unplug-lost", "warning", "a device left the machine, and DEVICE_DELETED never named it"),
-        Rule("unplug-pending", "note", "an unplug was asked for and the guest has not answered it", ("commands",)),
+        Rule(
+            "unplug-pending",
+            "note",
+            "an unplug was asked for and the guest has not answered it",
+            ("commands",),
+        ),
         Rule("exit-unannounced", "warning", "QEMU went away with no SHUTDOWN before it", ("events",)),
         Rule("event-unknown", "warning", "an event that no QEMU from 7.2 to 10.0 sends"),
-        Rule("clock-backwards", "note", "an event is older than the one before it, and its kind is not rate-limited", ("times",)),
+        Rule(
+            "clock-backwards",
+            "note",
+            "an event is older than the one before it, and its kind is not rate-limited",
+            ("times",),
+        ),
         Rule("monitor-stalled", "warning", "a command was overdue: QEMU did not serve its monitor"),
         Rule("gap", "note", "facts may be missing here"),
     )
@@ -59,22 +88,81 @@ RULES: Final = {
 
 #: Events that QEMU limits to one a second, so that they come late (monitor/monitor.c, QEMU 10.0).
 RATE_LIMITED: Final = frozenset(
-    "RTC_CHANGE WATCHDOG BALLOON_CHANGE QUORUM_REPORT_BAD QUORUM_FAILURE VSERPORT_CHANGE "
-    "MEMORY_DEVICE_SIZE_CHANGE HV_BALLOON_STATUS_REPORT BLOCK_IO_ERROR".split()
+    [
+        "RTC_CHANGE",
+        "WATCHDOG",
+        "BALLOON_CHANGE",
+        "QUORUM_REPORT_BAD",
+        "QUORUM_FAILURE",
+        "VSERPORT_CHANGE",
+        "MEMORY_DEVICE_SIZE_CHANGE",
+        "HV_BALLOON_STATUS_REPORT",
+        "BLOCK_IO_ERROR",
+    ]
 )
 
 #: Every event in the schemas of QEMU 7.2 and 10.0 (qapi/*.json).
 EVENTS: Final = frozenset(
-    "ACPI_DEVICE_OST BALLOON_CHANGE BLOCK_EXPORT_DELETED BLOCK_IMAGE_CORRUPTED BLOCK_IO_ERROR BLOCK_JOB_CANCELLED "
-    "BLOCK_JOB_COMPLETED BLOCK_JOB_ERROR BLOCK_JOB_PENDING BLOCK_JOB_READY BLOCK_WRITE_THRESHOLD COLO_EXIT "
-    "CPU_POLARIZATION_CHANGE DEVICE_DELETED DEVICE_TRAY_MOVED DEVICE_UNPLUG_GUEST_ERROR DUMP_COMPLETED "
-    "FAILOVER_NEGOTIATED GUEST_CRASHLOADED GUEST_PANICKED GUEST_PVSHUTDOWN HV_BALLOON_STATUS_REPORT "
-    "JOB_STATUS_CHANGE MEMORY_DEVICE_SIZE_CHANGE MEMORY_FAILURE MEM_UNPLUG_ERROR MIGRATION MIGRATION_PASS "
-    "NETDEV_STREAM_CONNECTED NETDEV_STREAM_DISCONNECTED NETDEV_VHOST_USER_CONNECTED NETDEV_VHOST_USER_DISCONNECTED "
-    "NIC_RX_FILTER_CHANGED POWERDOWN PR_MANAGER_STATUS_CHANGED QUORUM_FAILURE QUORUM_REPORT_BAD "
-    "RDMA_GID_STATUS_CHANGED RESET RESUME RTC_CHANGE SHUTDOWN SPICE_CONNECTED SPICE_DISCONNECTED SPICE_INITIALIZED "
-    "SPICE_MIGRATE_COMPLETED STOP SUSPEND SUSPEND_DISK UNPLUG_PRIMARY VFIO_MIGRATION VFU_CLIENT_HANGUP VNC_CONNECTED "
-    "VNC_DISCONNECTED VNC_INITIALIZED VSERPORT_CHANGE WAKEUP WATCHDOG".split()
+    [
+        "ACPI_DEVICE_OST",
+        "BALLOON_CHANGE",
+        "BLOCK_EXPORT_DELETED",
+        "BLOCK_IMAGE_CORRUPTED",
+        "BLOCK_IO_ERROR",
+        "BLOCK_JOB_CANCELLED",
+        "BLOCK_JOB_COMPLETED",
+        "BLOCK_JOB_ERROR",
+        "BLOCK_JOB_PENDING",
+        "BLOCK_JOB_READY",
+        "BLOCK_WRITE_THRESHOLD",
+        "COLO_EXIT",
+        "CPU_POLARIZATION_CHANGE",
+        "DEVICE_DELETED",
+        "DEVICE_TRAY_MOVED",
+        "DEVICE_UNPLUG_GUEST_ERROR",
+        "DUMP_COMPLETED",
+        "FAILOVER_NEGOTIATED",
+        "GUEST_CRASHLOADED",
+        "GUEST_PANICKED",
+        "GUEST_PVSHUTDOWN",
+        "HV_BALLOON_STATUS_REPORT",
+        "JOB_STATUS_CHANGE",
+        "MEMORY_DEVICE_SIZE_CHANGE",
+        "MEMORY_FAILURE",
+        "MEM_UNPLUG_ERROR",
+        "MIGRATION",
+        "MIGRATION_PASS",
+        "NETDEV_STREAM_CONNECTED",
+        "NETDEV_STREAM_DISCONNECTED",
+        "NETDEV_VHOST_USER_CONNECTED",
+        "NETDEV_VHOST_USER_DISCONNECTED",
+        "NIC_RX_FILTER_CHANGED",
+        "POWERDOWN",
+        "PR_MANAGER_STATUS_CHANGED",
+        "QUORUM_FAILURE",
+        "QUORUM_REPORT_BAD",
+        "RDMA_GID_STATUS_CHANGED",
+        "RESET",
+        "RESUME",
+        "RTC_CHANGE",
+        "SHUTDOWN",
+        "SPICE_CONNECTED",
+        "SPICE_DISCONNECTED",
+        "SPICE_INITIALIZED",
+        "SPICE_MIGRATE_COMPLETED",
+        "STOP",
+        "SUSPEND",
+        "SUSPEND_DISK",
+        "UNPLUG_PRIMARY",
+        "VFIO_MIGRATION",
+        "VFU_CLIENT_HANGUP",
+        "VNC_CONNECTED",
+        "VNC_DISCONNECTED",
+        "VNC_INITIALIZED",
+        "VSERPORT_CHANGE",
+        "WAKEUP",
+        "WATCHDOG",
+    ]
 )
 
 
@@ -97,7 +185,6 @@ class Checker:
         self.findings: list[Finding] = []
         self._checked: Final = {r.name for r in RULES.values() if not self.lacks.intersection(r.needs)}
         self._clock = 0
-        self._told = len(self.vm.violations)
         self._ending = False
         self._fresh = True
         self._look: Final[dict[str, Callable[[dict[str, Any]], None]]] = {
@@ -124,11 +211,9 @@ class Checker:
         apply(self.vm, seq, time, kind, body)
         if kind == "event" and (body.get("qmp") or parsed(body))["event"] == "STOP":
             self._stopped()
-        while self._told < len(self.vm.violations):
-            at, rule, subject, message = self.vm.violations[self._told]
+        for rule, subject, message in self.vm.violations:
             name = "contradicted-by-query" if rule.endswith("-contradicted") else "impossible-transition"
-            self._found(name, subject or rule.rpartition("-")[0], message, at)
-            self._told += 1
+            self._found(name, subject or rule.rpartition("-")[0], message)
 
     def close(self) -> None:
         """Apply the rules about how a trace ends."""
@@ -147,7 +232,9 @@ class Checker:
 
     def _found(self, rule: str, subject: str, message: str, seq: int | None = None) -> None:
         if rule in self._checked:
-            self.findings.append(Finding(self.vm.seq if seq is None else seq, RULES[rule].severity, rule, subject, message))
+            self.findings.append(
+                Finding(self.vm.seq if seq is None else seq, RULES[rule].severity, rule, subject, message)
+            )
 
     # --- one look per kind
 
@@ -160,18 +247,32 @@ class Checker:
             self._ending = True
         if name in ("DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR"):
             data = qmp.get("data", {})
-            self._found("unplug-refused", str(data.get("device", data.get("path", ""))), str(data.get("msg", name)))
+            self._found(
+                "unplug-refused", str(data.get("device", data.get("path", ""))), str(data.get("msg", name))
+            )
         stamp = qmp.get("timestamp")
-        if isinstance(stamp, dict) and isinstance(stamp.get("seconds"), int) and isinstance(stamp.get("microseconds"), int):
+        if (
+            isinstance(stamp, dict)
+            and isinstance(stamp.get("seconds"), int)
+            and isinstance(stamp.get("microseconds"), int)
+        ):
             clock = stamp["seconds"] * 1_000_000 + stamp["microseconds"]
             if name not in RATE_LIMITED:
                 if clock < self._clock:
-                    self._found("clock-backwards", str(name), f"{(self._clock - clock) / 1e6:.6f} s older than the event before")
+                    self._found(
+                        "clock-backwards",
+                        str(name),
+                        f"{(self._clock - clock) / 1e6:.6f} s older than the event before",
+                    )
                 self._clock = clock
 
     def _stopped(self) -> None:
         if not self.vm.profile & _CAUSES:
-            self._found("stop-unexplained", "", f"the run state is {' or '.join(self.vm.names('runstate', self.vm.runstate))}")
+            self._found(
+                "stop-unexplained",
+                "",
+                f"the run state is {' or '.join(self.vm.names('runstate', self.vm.runstate))}",
+            )
 
     def _answer(self, body: dict[str, Any]) -> None:
         qmp = body.get("qmp") or parsed(body)
@@ -201,7 +302,11 @@ class Checker:
         self._ending = False
 
     def _deadline(self, body: dict[str, Any]) -> None:
-        self._found("monitor-stalled", str(body.get("waiting", "")), f"overdue after {body.get('after', 0) / 1e6:.3f} s")
+        self._found(
+            "monitor-stalled",
+            str(body.get("waiting", "")),
+            f"overdue after {body.get('after', 0) / 1e6:.3f} s",
+        )
 
     def _gap(self, body: dict[str, Any]) -> None:
         self._found("gap", "", str(body.get("why", "")))

@@ -109,9 +109,9 @@ class VM:
         self.resumed_at = 0
         self.throttled: dict[str, int] = {}
         self.assumptions: Counter[str] = Counter()
-        #: What the current record changed, and what no row allowed: (seq, rule, subject, sentence).
+        #: What the current record changed, and what no row allowed: (rule, subject, sentence).
         self.changed: list[Change] = []
-        self.violations: list[tuple[int, str, str, str]] = []
+        self.violations: list[tuple[str, str, str]] = []
 
     def observe(self, version: tuple[int, ...] | None) -> None:
         """Use the tables as that QEMU version has them."""
@@ -182,7 +182,6 @@ class VM:
             "pending": [list(p) for p in self.pending.values()], "unanswered": [list(p) for p in self.unanswered.values()],
             "pid": self.pid, "exit": self.exit, "stalled": self.stalled, "resumed_at": self.resumed_at,
             "throttled": dict(self.throttled), "assumptions": dict(self.assumptions),
-            "violations": [list(v) for v in self.violations],
         }  # fmt: skip
 
     @classmethod
@@ -205,7 +204,6 @@ class VM:
         vm.unanswered = {key_of(p[3], p[0]): (p[0], p[1], p[2], p[3]) for p in plain["unanswered"]}
         vm.throttled = dict(plain["throttled"])
         vm.assumptions = Counter(plain["assumptions"])
-        vm.violations = [(v[0], v[1], v[2], v[3]) for v in plain["violations"]]
         return vm
 
 
@@ -224,7 +222,7 @@ def _fill(cell: C, plain: list[Any], *more: str) -> C:
 def _launch_plain(launch: Launch) -> dict[str, Any]:
     import msgspec  # noqa: PLC0415  (only snapshots need it)
 
-    plain: dict[str, Any] = msgspec.to_builtins(launch)
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(launch))
     return plain
 
 
@@ -244,7 +242,9 @@ def key_of(identifier: Any, seq: int) -> Any:
 def _nothing_known() -> int:
     """Return the profile before the first record: every guard denied but those only a launch decides."""
     launch = ("autostart", "incoming", "debugger", "kvm", "others")
-    denied = [name for name in guards.GUARDS if name not in (*launch, *guards.DEVICE_KINDS, "failover", "starting")]
+    denied = [
+        name for name in guards.GUARDS if name not in (*launch, *guards.DEVICE_KINDS, "failover", "starting")
+    ]
     return guards.denied(*denied) | guards.open_(*launch) | guards.denied("starting")
 
 

@@ -26,7 +26,7 @@ def step(vm: VM, machine: str, cell: Cell, trigger: str, subject: str = "") -> N
         vm.assumptions.update(after.assumptions)
     if after.impossible:
         was = ", ".join(watcher.names(cell.belief))
-        vm.violations.append((vm.seq, f"{machine}-transition", subject, f"{trigger} cannot follow {was}"))
+        vm.violations.append((f"{machine}-transition", subject, f"{trigger} cannot follow {was}"))
     if after.belief != cell.belief:
         _settle(vm, machine, cell, after.belief, after.cause, subject)
 
@@ -48,14 +48,18 @@ def narrow(vm: VM, machine: str, cell: Cell, states: int, subject: str = "", *, 
     left = cell.belief & states
     if not left and states:
         was = ", ".join(watcher.names(cell.belief))
-        vm.violations.append((vm.seq, f"{machine}-contradicted", subject, f"{said}, and the facts allowed only {was}"))
+        vm.violations.append(
+            (f"{machine}-contradicted", subject, f"{said}, and the facts allowed only {was}")
+        )
         left = states
     left = watcher.closure(left, profile)
     if left != cell.belief:
         _settle(vm, machine, cell, left, "query", subject)
 
 
-def set_guards(vm: VM, *, holds: tuple[str, ...] = (), denies: tuple[str, ...] = (), opens: tuple[str, ...] = ()) -> None:
+def set_guards(
+    vm: VM, *, holds: tuple[str, ...] = (), denies: tuple[str, ...] = (), opens: tuple[str, ...] = ()
+) -> None:
     """Set guards; silent rows that this allows are taken."""
     profile = vm.profile & guards.clear_mask((*holds, *denies, *opens))
     profile |= guards.held(*holds) | guards.denied(*denies) | guards.open_(*opens)
@@ -103,7 +107,9 @@ def couple_migration(vm: VM) -> None:
     if incoming(vm):
         set_guards(vm, denies=("outgoing", "switchover"))
         return
-    past = watcher.of(("device", "pre-switchover", "postcopy-active", "postcopy-paused", "postcopy-recover", "cancelling"))
+    past = watcher.of(
+        ("device", "pre-switchover", "postcopy-active", "postcopy-paused", "postcopy-recover", "cancelling")
+    )
     told = vm.profile & guards.may("migration-events") and not vm.profile & guards.maynot("migration-events")
     if not told or vm.version is None or vm.version < (9, 0):
         past |= watcher.bit["active"]
@@ -111,7 +117,11 @@ def couple_migration(vm: VM) -> None:
         past = ~resting | watcher.of(("completed", "failed", "cancelled"))
         bits |= guards.may("switchover") if belief & past else guards.maynot("switchover")
     else:
-        bits |= guards.may("switchover") | guards.maynot("switchover") if belief & past else guards.maynot("switchover")
+        bits |= (
+            guards.may("switchover") | guards.maynot("switchover")
+            if belief & past
+            else guards.maynot("switchover")
+        )
     set_profile(vm, vm.profile & guards.clear_mask(("outgoing", "switchover")) | bits)
 
 
@@ -121,7 +131,11 @@ def device(vm: VM, name: str) -> DeviceCell:
     cell = vm.devices.get(name)
     if cell is None:
         watcher = vm.observers["device"]
-        belief = watcher.of(("gone", "present", "present-off", "unplugging", "ejected")) if vm.late else watcher.initial
+        belief = (
+            watcher.of(("gone", "present", "present-off", "unplugging", "ejected"))
+            if vm.late
+            else watcher.initial
+        )
         cell = vm.devices[name] = DeviceCell(belief)
     return cell
 

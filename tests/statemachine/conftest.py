@@ -10,7 +10,12 @@ from qemustate.events.records import Record
 from qemustate.statemachine.rules import Checker
 
 Q35 = ["qemu-system-x86_64", "-M", "q35,accel=tcg", "-S", "-nodefaults", "-qmp", "unix:/run/qmp,server=on"]
-PORTS = ["-device", "pcie-root-port,id=rp0,bus=pcie.0,chassis=1", "-device", "pcie-root-port,id=rp1,bus=pcie.0,chassis=2"]
+PORTS = [
+    "-device",
+    "pcie-root-port,id=rp0,bus=pcie.0,chassis=1",
+    "-device",
+    "pcie-root-port,id=rp1,bus=pcie.0,chassis=2",
+]
 NATIVE = ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
 
 
@@ -26,7 +31,17 @@ class Wire:
             self.put("spawned", {"argv": argv})
             self.put("opened", {"first": True})
             major, minor, micro = version
-            self.put("greeting", {"qmp": {"QMP": {"version": {"qemu": {"major": major, "minor": minor, "micro": micro}}, "capabilities": ["oob"]}}})
+            self.put(
+                "greeting",
+                {
+                    "qmp": {
+                        "QMP": {
+                            "version": {"qemu": {"major": major, "minor": minor, "micro": micro}},
+                            "capabilities": ["oob"],
+                        }
+                    }
+                },
+            )
             self.ok("qmp_capabilities")
 
     @property
@@ -43,7 +58,9 @@ class Wire:
         self._id += 1
         qmp = {"execute": name, "id": str(self._id)}
         if arguments:
-            qmp["arguments"] = {key.replace("_", "-") if name != "device_add" else key: val for key, val in arguments.items()}
+            qmp["arguments"] = {
+                key.replace("_", "-") if name != "device_add" else key: val for key, val in arguments.items()
+            }
         self.put("command", {"qmp": qmp})
         return str(self._id)
 
@@ -61,9 +78,14 @@ class Wire:
 
     def event(self, name: str, at: int | None = None, **data: Any) -> None:
         when = self.clock if at is None else at
-        qmp: dict[str, Any] = {"timestamp": {"seconds": when // 1_000_000, "microseconds": when % 1_000_000}, "event": name}
+        qmp: dict[str, Any] = {
+            "timestamp": {"seconds": when // 1_000_000, "microseconds": when % 1_000_000},
+            "event": name,
+        }
         if data:
-            qmp["data"] = {key.replace("_", "-") if name != "DEVICE_DELETED" else key: val for key, val in data.items()}
+            qmp["data"] = {
+                key.replace("_", "-") if name != "DEVICE_DELETED" else key: val for key, val in data.items()
+            }
         self.put("event", {"qmp": qmp})
 
     def plug(self, name: str, driver: str = "virtio-blk-pci", bus: str = "rp0", **more: Any) -> None:

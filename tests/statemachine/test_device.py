@@ -119,7 +119,7 @@ def test_a_slot_that_got_power_waits_for_the_guest(wire, native):
 
 @BOTH
 def test_a_second_request_says_it_is_pending(wire, native, version):
-    """already in the process of unplug: still unplugging. Guest is busy: still present."""
+    """Already in the process of unplug: still unplugging. Guest is busy: still present."""
     w = started(wire(version, native))
     w.plug("vd1")
     w.refused("device_del", "Hot-unplug failed: guest is busy (power indicator blinking)", id="vd1")
@@ -225,9 +225,15 @@ def test_a_dimm_refused_by_ost_is_present_again(wire, q35, status):
     w = started(wire(NEW, q35))
     w.plug("dimm1", "pc-dimm", "", memdev="m1")
     w.ok("device_del", id="dimm1")
-    w.event("ACPI_DEVICE_OST", info={"device": "dimm1", "source": 3, "status": 132, "slot": "0", "slot-type": "DIMM"})
+    w.event(
+        "ACPI_DEVICE_OST",
+        info={"device": "dimm1", "source": 3, "status": 132, "slot": "0", "slot-type": "DIMM"},
+    )
     assert w.device("dimm1") == ("unplugging",)
-    w.event("ACPI_DEVICE_OST", info={"device": "dimm1", "source": 3, "status": status, "slot": "0", "slot-type": "DIMM"})
+    w.event(
+        "ACPI_DEVICE_OST",
+        info={"device": "dimm1", "source": 3, "status": status, "slot": "0", "slot-type": "DIMM"},
+    )
 
     assert w.device("dimm1") == ("present",)
     assert str(status) in w.vm.devices["dimm1"].refused
@@ -253,9 +259,14 @@ def test_qom_list_narrows_and_discovers(wire, q35):
     w.put("lost", {"by": "us"})
     w.put("opened", {})
     assert w.device("vd1") == ("gone", "present", "unplugging")
-    w.put("greeting", {"qmp": {"QMP": {"version": {"qemu": {"major": 10, "minor": 0, "micro": 2}}, "capabilities": []}}})
+    w.put(
+        "greeting",
+        {"qmp": {"QMP": {"version": {"qemu": {"major": 10, "minor": 0, "micro": 2}}, "capabilities": []}}},
+    )
     w.ok("qmp_capabilities")
-    names = [{"name": n, "type": "child<x>"} for n in ("rp0", "rp1", "new")] + [{"name": "type", "type": "string"}]
+    names = [{"name": n, "type": "child<x>"} for n in ("rp0", "rp1", "new")] + [
+        {"name": "type", "type": "string"}
+    ]
     w.ok("qom-list", names, path="/machine/peripheral")
 
     assert w.device("vd1") == ("gone",)
@@ -271,7 +282,10 @@ def test_a_plug_nobody_saw_answered_is_open(wire, q35):
     w.put("lost", {"by": "peer"})
     assert w.device("vd1") == ("gone", "present")
     w.put("opened", {})
-    w.put("greeting", {"qmp": {"QMP": {"version": {"qemu": {"major": 10, "minor": 0, "micro": 2}}, "capabilities": []}}})
+    w.put(
+        "greeting",
+        {"qmp": {"QMP": {"version": {"qemu": {"major": 10, "minor": 0, "micro": 2}}, "capabilities": []}}},
+    )
     w.answer(i)
 
     assert w.device("vd1") == ("present",)

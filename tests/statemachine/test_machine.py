@@ -27,7 +27,9 @@ def profiles():
             known |= bit if told else guards.open_(name)
         return truth, known
 
-    return st.lists(st.tuples(st.booleans(), st.booleans()), min_size=len(names), max_size=len(names)).map(build)
+    return st.lists(st.tuples(st.booleans(), st.booleans()), min_size=len(names), max_size=len(names)).map(
+        build
+    )
 
 
 @pytest.mark.parametrize("version", VERSIONS, ids=str)
@@ -62,7 +64,12 @@ def test_the_machine_has_every_row(name):
     """The bound machine holds exactly the rows of its table, each with its guard, assumption and source."""
     table = TABLES[name]
     walker = Walker(table)
-    held = {t.row for event in walker._machine.events.values() for found in event.transitions.values() for t in found}
+    held = {
+        t.row
+        for event in walker._machine.events.values()
+        for found in event.transitions.values()
+        for t in found
+    }
 
     assert set(table.rows) == held
 

@@ -14,7 +14,9 @@ from qemustate.statemachine.rows import ASSUMPTIONS, rows
 from qemustate.statemachine.tables import TABLES, job, migration, runstate
 
 REFERENCE = Path(__file__).parents[2].parent / "shared" / "reference" / "qemu"
-needs_reference = pytest.mark.skipif(not REFERENCE.exists(), reason="QEMU's extracted tables (../shared/reference) are absent")
+needs_reference = pytest.mark.skipif(
+    not REFERENCE.exists(), reason="QEMU's extracted tables (../shared/reference) are absent"
+)
 VERSIONS = {"7.2.22": (7, 2, 22), "10.0.2": (10, 0, 2)}
 
 
@@ -58,7 +60,13 @@ def test_evidence_names_triggers_that_exist():
     """Every row of evidence steps a machine that exists, with a trigger its table has."""
     for row in EVIDENCE:
         if row.machine:
-            table = {"devices": "device", "node": "backend", "netdev": "backend", "chardev": "backend", "object": "backend"}
+            table = {
+                "devices": "device",
+                "node": "backend",
+                "netdev": "backend",
+                "chardev": "backend",
+                "object": "backend",
+            }
             assert row.trigger in observer(table.get(row.machine, row.machine), None).triggers, row
 
 
@@ -80,7 +88,10 @@ UNREACHED = {
 @pytest.mark.parametrize("version", VERSIONS)
 def test_runstate_has_qemus_edges_and_no_others(version):
     """Every run-state row is an edge of QEMU's own table, or two of them taken as one silent step."""
-    qemu = {(e["from"], e["to"]) for e in json.loads((REFERENCE / "runstate.json").read_text())["transitions"][version]}
+    qemu = {
+        (e["from"], e["to"])
+        for e in json.loads((REFERENCE / "runstate.json").read_text())["transitions"][version]
+    }
     ours = edges(TABLES["runstate"], VERSIONS[version])
     through_finish = {(a, "postmigrate") for a, b in qemu if b == "finish-migrate"}
 

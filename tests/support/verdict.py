@@ -46,7 +46,9 @@ class Verdict:
     violations: list[str] = field(default_factory=list)
     records: int = 0
 
-    def note(self, machine: str, where: str, truth: set[str], possible: tuple[str, ...], *, concerned: bool) -> None:
+    def note(
+        self, machine: str, where: str, truth: set[str], possible: tuple[str, ...], *, concerned: bool
+    ) -> None:
         """Judge one belief; sharpness counts only where the record concerns the machine."""
         if not truth & set(possible):
             self.unsound[machine] += 1
@@ -74,7 +76,8 @@ class Verdict:
             for machine in sorted(self.checked)
         ] + [
             f"removed and not yet announced: {self.unannounced} moments",
-            "assumptions used: " + (", ".join(f"{name} {count}" for name, count in sorted(self.assumptions.items())) or "none"),
+            "assumptions used: "
+            + (", ".join(f"{name} {count}" for name, count in sorted(self.assumptions.items())) or "none"),
         ]
 
 
@@ -87,7 +90,7 @@ class Truth:
     """What QEMU said of itself during one story."""
 
     def __init__(self, path: Path) -> None:
-        told = json.loads(lzma.open(path).read())
+        told = json.loads(lzma.decompress(path.read_bytes()))
         moves = told["runstate"]
         self._times = [move[0] for move in moves]
         self._states = [moves[0][1] if moves else None, *(move[2] for move in moves)]
@@ -107,7 +110,12 @@ class Truth:
         found = []
         for number in range(first, min(last + 1, len(self._runs))):
             run = self._runs[number]
-            if number < last and run[3] < since and number + 1 < len(self._runs) and self._runs[number + 1][0] <= since:
+            if (
+                number < last
+                and run[3] < since
+                and number + 1 < len(self._runs)
+                and self._runs[number + 1][0] <= since
+            ):
                 continue
             found.append(set(run[5]))
             if run[0] <= since and until <= run[2]:
@@ -136,17 +144,16 @@ def judge(entries: list[tuple[str, int, dict[str, Any]]], truth: Truth, where: s
             concerned = qmp["event"] in EVENTS
             if qmp["event"] == "DEVICE_DELETED":
                 subject = qmp["data"]["path"].removeprefix("/machine/peripheral/").split("/")[0]
-        before = len(vm.violations)
         apply(vm, seq, time, kind, body)
         at = f"{where}:{seq}"
-        verdict.violations += [f"{at}: {v[1]} {v[2]}: {v[3]}" for v in vm.violations[before:]]
+        verdict.violations += [f"{at}: {rule} {about}: {said}" for rule, about, said in vm.violations]
         if kind not in ("reply", "failure", "event"):
             continue
         states = truth.runstates(since, now + SLACK)
         if states:
             verdict.note("runstate", at, states, vm.names("runstate", vm.runstate), concerned=concerned)
         answers = truth.devices(since, now + SLACK)
-        if answers and not vm.names("process", vm.process) == ("exited",):
+        if answers and vm.names("process", vm.process) != ("exited",):
             _devices(vm, verdict, at, answers, subject)
     verdict.assumptions = vm.assumptions
     verdict.records = len(entries)

@@ -59,7 +59,7 @@ _ROWS: list[Row] = [
     *rows("negotiated", "hidden", "present", cause="guest", ref="qapi/net.json FAILOVER_NEGOTIATED"),
     *rows("negotiated", f"{_THERE} planned adding ejected leaving gone", "="),
     *rows("RESUME", "present-off", "present", cause="resumed", ref=_PCIE),
-    *rows("RESUME", f"present unplugging planned adding hidden ejected leaving gone", "="),
+    *rows("RESUME", "present unplugging planned adding hidden ejected leaving gone", "="),
     # --- unplug
     *rows("execute device_del", _ANY, "=", ref=_DEL),
     *rows("return device_del", "present", "unplugging", when="!sync", cause="device_del", ref=_DEL),
@@ -103,7 +103,17 @@ _ROWS: list[Row] = [
 
 TABLE: Final = Table(
     name="device",
-    states=("planned", "adding", "present", "unplugging", "gone", "present-off", "ejected", "leaving", "hidden"),
+    states=(
+        "planned",
+        "adding",
+        "present",
+        "unplugging",
+        "gone",
+        "present-off",
+        "ejected",
+        "leaving",
+        "hidden",
+    ),
     initial="gone",
     rows=tuple(_ROWS),
     shows={"present-off": "present", "ejected": "unplugging", "leaving": "gone", "hidden": "adding"},

@@ -53,8 +53,24 @@ def _rows() -> list[Row]:
             found += rows(f"MIGRATION {target}", sources, target, since=since, until=until, ref=_REF)
             # Without events the same edges are silent, once a migration may be on.
             if not set(sources.split()) & {"none"}:
-                found += rows(SILENT, sources, target, when="!migration-events outgoing", since=since, until=until, ref=_REF)
-                found += rows(SILENT, sources, target, when="!migration-events incoming", since=since, until=until, ref=_REF)
+                found += rows(
+                    SILENT,
+                    sources,
+                    target,
+                    when="!migration-events outgoing",
+                    since=since,
+                    until=until,
+                    ref=_REF,
+                )
+                found += rows(
+                    SILENT,
+                    sources,
+                    target,
+                    when="!migration-events incoming",
+                    since=since,
+                    until=until,
+                    ref=_REF,
+                )
     return found
 
 

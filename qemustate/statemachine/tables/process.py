@@ -21,10 +21,14 @@ TABLE: Final = Table(
         *rows("greeting", "not-started running", "running", ref="only a running QEMU greets"),
         *rows("greeting", "ending", "=", ref="a QEMU about to exit may still greet"),
         *rows("return quit", "running ending", "ending", cause="quit", ref="monitor/qmp-cmds.c qmp_quit()"),
-        *rows("SHUTDOWN", "running ending", "ending", when="ending", cause="shutdown", ref="system/runstate.c"),
+        *rows(
+            "SHUTDOWN", "running ending", "ending", when="ending", cause="shutdown", ref="system/runstate.c"
+        ),
         *rows("SHUTDOWN", "running", "=", when="!ending", ref="-no-shutdown"),
         *rows("lost", "not-started exited", "="),
-        *rows("lost", "running", "running exited", ref="a dropped connection, or a process gone without a word"),
+        *rows(
+            "lost", "running", "running exited", ref="a dropped connection, or a process gone without a word"
+        ),
         *rows("lost", "ending", "ending exited", ref="qemu_cleanup() closes the monitors, then exits"),
         *rows("exited", "not-started running ending", "exited", cause="exit"),
     ),

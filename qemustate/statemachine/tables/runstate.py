@@ -35,7 +35,11 @@ RUNSTATES: Final = (
 )  # fmt: skip
 
 _ASLEEP: Final = ("paused+s", "save-vm+s", "restore-vm+s", "shutdown+s", "finish-migrate+s")
-_HIDDEN: Final = {**{s: s[:-2] for s in _ASLEEP}, "finish-migrate+p": "finish-migrate", "inmigrate-S": "inmigrate"}
+_HIDDEN: Final = {
+    **{s: s[:-2] for s in _ASLEEP},
+    "finish-migrate+p": "finish-migrate",
+    "inmigrate-S": "inmigrate",
+}
 
 #: States in which the vCPUs stand still and RESUME, RESET or a migration may come next.
 _STOPPED = "debug internal-error io-error paused postmigrate prelaunch restore-vm save-vm shutdown watchdog guest-panicked colo"
@@ -84,10 +88,19 @@ def _stop_rows() -> list[Row]:
     for guard, dest, cause, assume in causes:
         for state in asleep.intersection(dest.split()):
             found += rows(
-                "STOP", "suspended", f"{state}+s", when=guard, cause=cause, assume=assume, since="9.0", ref=_VM_STOP
+                "STOP",
+                "suspended",
+                f"{state}+s",
+                when=guard,
+                cause=cause,
+                assume=assume,
+                since="9.0",
+                ref=_VM_STOP,
             )
     # Before 9.0 a migration woke the guest first (qemu_system_wakeup_request), silently: the STOP is the first sign.
-    found += rows("STOP", "suspended", "finish-migrate", when="outgoing", cause="migration", until="9.0", ref=_MIGRATION)
+    found += rows(
+        "STOP", "suspended", "finish-migrate", when="outgoing", cause="migration", until="9.0", ref=_MIGRATION
+    )
     return found
 
 

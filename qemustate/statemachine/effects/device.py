@@ -1,0 +1,145 @@
+"""Devices: who is meant, which bearer of the id, and who refused."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from qemustate.statemachine import guards
+from qemustate.statemachine.state import VM, DeviceCell
+from qemustate.statemachine.stepping import describe_device, device, device_name, narrow, step
+from qemustate.statemachine.tables.device import IN_QOM, NOT_IN_QOM
+
+
+def _identified(data: dict[str, Any]) -> str:
+    return str(data.get("id") or "")
+
+
+def device_add_sent(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
+    """``device_add`` with an id: its device is being added, unless the id has a bearer."""
+    if name := _identified(data):
+        step(vm, "device", device(vm, name), "execute device_add", device_name(name))
+
+
+def device_added(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
+    """``device_add`` was answered: a new bearer of the id; an earlier one's DEVICE_DELETED may be due."""
+    name = _identified(data)
+    if not name:
+        return
+    cell, watcher = device(vm, name), vm.observers["device"]
+    if not cell.belief & ~watcher.of(("leaving", "unplugging", "ejected")) and not cell.kind & guards.may(
+        "cpu"
+    ):
+        cell.outstanding += 1
+    describe_device(vm, cell, data)
+    cell.generation += 1
+    cell.refused = ""
+    step(vm, "device", cell, "return device_add", device_name(name))
+
+
+def device_add_refused(vm: VM, data: dict[str, Any], answer: Any, _at: int) -> None:
+    """``device_add`` was refused: nothing is left of it, and a bearer of the id stays."""
+    if name := _identified(data):
+        desc = str(answer.get("desc", ""))
+        trigger = (
+            "error device_add:duplicate" if desc.startswith("Duplicate device ID") else "error device_add"
+        )
+        cell = device(vm, name)
+        step(vm, "device", cell, trigger, device_name(name))
+        cell.refused = desc
+
+
+#: What a refused ``device_del`` says (hw/core/qdev-monitor.c, hw/pci/pcie.c): part of ``desc`` -> trigger.
+_DEL_REFUSALS: Final = (
+    ("already in the process of unplug", "error device_del:pending"),
+    ("unplug already in progress", "error device_del:pending"),
+    ("guest is busy", "error device_del:busy"),
+)
+
+
+def device_del_refused(vm: VM, data: dict[str, Any], answer: Any, _at: int) -> None:
+    """``device_del`` was refused: the error tells where the device is."""
+    if not (name := _identified(data)):
+        return
+    desc = str(answer.get("desc", ""))
+    trigger = next((t for part, t in _DEL_REFUSALS if part in desc), "error device_del")
+    if answer.get("class") == "DeviceNotFound":
+        trigger = "error device_del:not-found"
+    cell = device(vm, name)
+    step(vm, "device", cell, trigger, device_name(name))
+    if trigger != "error device_del:not-found":
+        cell.refused = desc
+
+
+def device_deleted(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
+    """DEVICE_DELETED: by id, by path, for a child, or for an earlier bearer of the id."""
+    path = str(data.get("path", ""))
+    name = str(data.get("device") or device_name(path))
+    if "device" in data or "/" not in name:
+        cell = device(vm, name)
+        if cell.outstanding:
+            cell.outstanding -= 1
+            vm.assumptions["oldest-first"] += 1
+            return
+        if not cell.generation:
+            cell.generation = 1
+        step(vm, "device", cell, "DEVICE_DELETED", name)
+        return
+    parent = path.removeprefix("/machine/peripheral/").split("/")[0]
+    if path.startswith("/machine/peripheral/") and parent in vm.devices:
+        if not vm.devices[parent].outstanding:
+            step(vm, "device", vm.devices[parent], "DEVICE_DELETED child", parent)
+    elif path.count("/") == 3 and path.startswith("/machine/"):
+        cell = device(vm, path)
+        cell.belief = vm.observers["device"].of(("present",)) if not cell.since else cell.belief
+        step(vm, "device", cell, "DEVICE_DELETED", path)
+
+
+def unplug_refused(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
+    """The guest refused an unplug: the device stays."""
+    name = str(data.get("device") or device_name(str(data.get("path", ""))))
+    cell = device(vm, name)
+    step(vm, "device", cell, "refused", name)
+    cell.refused = str(data.get("msg", "the guest refused the unplug"))
+
+
+#: _OST source codes of an eject, and status codes that are no refusal (ACPI 6.3.5; hw/acpi/memory_hotplug.c).
+_OST_EJECT: Final = (3, 259)
+_OST_FINE: Final = (0, 0x84)
+
+
+def ost(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
+    """ACPI_DEVICE_OST: on x86 this is how a guest refuses to give up a DIMM or a vCPU."""
+    info = data.get("info")
+    if not isinstance(info, dict) or not info.get("device") or info.get("source") not in _OST_EJECT:
+        return
+    if info.get("status") not in _OST_FINE:
+        cell = device(vm, info["device"])
+        step(vm, "device", cell, "refused", info["device"])
+        cell.refused = f"_OST status {info.get('status')}"
+
+
+def negotiated(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
+    """FAILOVER_NEGOTIATED: the hidden primary of that device is plugged now."""
+    for name, cell in vm.devices.items():
+        if cell.failover and cell.failover == data.get("device-id"):
+            step(vm, "device", cell, "negotiated", name)
+
+
+def qom_list(vm: VM, data: dict[str, Any], answer: Any, _at: int) -> None:
+    """``qom-list /machine/peripheral`` names every device with an id that the machine has."""
+    if data.get("path") != "/machine/peripheral" or not isinstance(answer, list):
+        return
+    listed = {
+        x["name"] for x in answer if isinstance(x, dict) and str(x.get("type", "")).startswith("child<")
+    }
+    watcher = vm.observers["device"]
+    there, not_there = watcher.of(IN_QOM), watcher.of(NOT_IN_QOM)
+    for name in listed - vm.devices.keys():
+        cell = vm.devices[name] = DeviceCell(watcher.of(IN_QOM if vm.late else ("gone",)))
+        cell.generation = 1
+    for name, cell in vm.devices.items():
+        if name in listed:
+            narrow(vm, "device", cell, there, name, said="qom-list names it")
+        elif not name.startswith("/"):
+            narrow(vm, "device", cell, not_there, name, said="qom-list does not name it")
+            step(vm, "device", cell, "not listed", name)

@@ -1,0 +1,67 @@
+"""Jobs, and the snapshots and dumps that stop a VM."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qemustate.statemachine.evidence import JOB_COMMANDS
+from qemustate.statemachine.state import VM
+from qemustate.statemachine.stepping import job, narrow, set_guards, step
+
+
+def job_status(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
+    """JOB_STATUS_CHANGE names the job's status."""
+    trigger = f"JOB_STATUS_CHANGE {data.get('status')}"
+    if trigger not in vm.observers["job"].triggers:
+        return
+    name = str(data.get("id", ""))
+    cell = job(vm, name)
+    if data["status"] == "created":
+        cell.error = ""
+        cell.type = next((JOB_COMMANDS[p[1]] for p in vm.pending.values() if p[1] in JOB_COMMANDS), cell.type)
+    step(vm, "job", cell, trigger, name)
+    if cell.type.startswith("snapshot-"):
+        couple_jobs(vm, data, None, 0)
+
+
+def block_job_ended(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
+    """BLOCK_JOB_COMPLETED and BLOCK_JOB_CANCELLED carry the type and the error."""
+    cell = job(vm, str(data.get("device", "")))
+    cell.type = str(data.get("type", cell.type))
+    cell.error = str(data.get("error", ""))
+
+
+def query_jobs(vm: VM, _data: dict[str, Any], answer: Any, _at: int) -> None:
+    """``query-jobs`` names every job and its status; a job it does not name is gone."""
+    if not isinstance(answer, list):
+        return
+    watcher = vm.observers["job"]
+    named = {str(item.get("id")): item for item in answer if isinstance(item, dict)}
+    for name, item in named.items():
+        cell = vm.jobs.get(name) or job(vm, name)
+        cell.type = str(item.get("type", cell.type))
+        cell.error = str(item.get("error", cell.error))
+        if states := watcher.showing(str(item.get("status"))):
+            narrow(vm, "job", cell, states, name, said=f"query-jobs says {item.get('status')}")
+    for name, cell in vm.jobs.items():
+        if name not in named:
+            narrow(
+                vm, "job", cell, watcher.of(("null", "undefined")), name, said="query-jobs does not name it"
+            )
+
+
+def couple_jobs(vm: VM, _data: dict[str, Any], _answer: Any, _at: int) -> None:
+    """Tell the run state whether its VM may be being saved or loaded."""
+    watcher = vm.observers["job"]
+    over = watcher.of(("undefined", "concluded", "null"))
+    pending = {name for _, name, _, _ in vm.pending.values()}
+    alive = {c.type for c in vm.jobs.values() if c.belief & ~over}
+    for guard, kinds in (("saving", ("snapshot-save", "dump-guest-memory")), ("loading", ("snapshot-load",))):
+        held = any(kind in alive or kind in pending for kind in kinds)
+        set_guards(vm, **{"holds" if held else "denies": (guard,)})
+
+
+def dump_answered(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
+    """``dump-guest-memory`` is over when it is answered, unless it was detached."""
+    if not data.get("detach"):
+        couple_jobs(vm, data, None, 0)

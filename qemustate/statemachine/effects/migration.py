@@ -1,0 +1,77 @@
+"""Migration: its status, and what it means for the run state."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from qemustate.statemachine import guards
+from qemustate.statemachine.state import VM
+from qemustate.statemachine.stepping import couple_migration, incoming, narrow, set_guards, step
+
+
+def migrate_sent(vm: VM, _data: dict[str, Any], _answer: Any, _at: int) -> None:
+    """From now on a migration may be under way."""
+    set_guards(vm, opens=("outgoing",), denies=("reset-meanwhile",))
+
+
+def couple_migration_guards(vm: VM, _data: dict[str, Any], _answer: Any, _at: int) -> None:
+    """After a migration command was answered."""
+    couple_migration(vm)
+
+
+def set_capabilities(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
+    """``migrate-set-capabilities``: whether MIGRATION events are sent."""
+    for item in data.get("capabilities", ()):
+        if not isinstance(item, dict) or item.get("capability") != "events":
+            continue
+        if item.get("state"):
+            set_guards(vm, holds=("migration-events",))
+            for machine in ("runstate", "migration"):
+                step(vm, machine, getattr(vm, machine), "events on")
+        else:
+            set_guards(vm, denies=("migration-events",))
+
+
+_SWITCHOVER: Final = frozenset({"device", "pre-switchover", "postcopy-active"})
+
+
+def migration(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
+    """MIGRATION: the status, and what it means for the run state."""
+    status = data.get("status")
+    trigger = f"MIGRATION {status}"
+    if trigger not in vm.observers["migration"].triggers:
+        return
+    loading = incoming(vm)
+    told = not vm.profile & guards.maynot("migration-events")
+    if not told and status != "setup":
+        set_guards(vm, holds=("migration-events",))
+    if loading and status == "setup" and (vm.version is None or vm.version < (9, 0)):
+        return  # announced, not kept (migration/migration.c qmp_migrate_incoming())
+    step(vm, "migration", vm.migration, trigger)
+    if loading:
+        if status == "completed":
+            step(vm, "runstate", vm.runstate, "incoming completed")
+        if status in ("completed", "failed"):
+            set_guards(vm, denies=("incoming",))
+        return
+    if status in _SWITCHOVER:
+        step(vm, "runstate", vm.runstate, "MIGRATION switchover")
+    couple_migration(vm)
+    if status == "completed":
+        step(vm, "runstate", vm.runstate, "MIGRATION completed")
+    elif status in ("failed", "cancelled"):
+        step(vm, "runstate", vm.runstate, "MIGRATION ended")
+
+
+def query_migrate(vm: VM, _data: dict[str, Any], answer: Any, _at: int) -> None:
+    """``query-migrate`` names the status; none before the first migration."""
+    if not isinstance(answer, dict):
+        return
+    states = vm.observers["migration"].showing(str(answer.get("status", "none")))
+    if states:
+        narrow(
+            vm, "migration", vm.migration, states, said=f"query-migrate says {answer.get('status', 'none')}"
+        )
+        if incoming(vm) and answer.get("status") in ("completed", "failed"):
+            set_guards(vm, denies=("incoming",))
+        couple_migration(vm)

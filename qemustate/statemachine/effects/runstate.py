@@ -1,0 +1,145 @@
+"""Run state: causes, queries, what a shutdown does."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from qemustate.statemachine import guards
+from qemustate.statemachine.state import VM
+from qemustate.statemachine.stepping import incoming, narrow, set_guards
+
+#: QEMU's rate limit for events (monitor/monitor.c monitor_qapi_event_conf): 1 s, and some slack for its timer.
+_WINDOW: Final = 1_050_000
+
+
+def held_back(vm: VM, _data: dict[str, Any], _answer: Any, at: int) -> None:
+    """Before a STOP: a cause that QEMU may hold back by its rate limit is possible again."""
+    for event, guard in (("BLOCK_IO_ERROR", "io-error"), ("WATCHDOG", "watchdog")):
+        limited = event != "BLOCK_IO_ERROR" or vm.version is None or vm.version >= (8, 0)
+        last = vm.throttled.get(event)
+        if limited and last is not None and at - last <= _WINDOW and not vm.profile & guards.may(guard):
+            set_guards(vm, opens=(guard,))
+
+
+def resumed(vm: VM, _data: dict[str, Any], _answer: Any, at: int) -> None:
+    """Remember when, so that a late cause of an earlier STOP is told apart; an untold incoming migration is over."""
+    vm.resumed_at = at
+    if incoming(vm) and vm.profile & guards.maynot("migration-events"):
+        set_guards(vm, denies=("incoming",))
+
+
+def reset(vm: VM, _data: dict[str, Any], _answer: Any, _at: int) -> None:
+    """A reset while a migration is on keeps the main loop busy."""
+    if vm.profile & guards.may("outgoing"):
+        set_guards(vm, holds=("reset-meanwhile",))
+
+
+def shutdown(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
+    """SHUTDOWN ends the process or pauses the VM: the reason and the command line decide."""
+    if data.get("reason") in ("host-qmp-quit", "host-signal"):
+        set_guards(vm, holds=("ending",), denies=("shutdown-pauses",))
+        return
+    pauses = vm.launch.shutdown_pauses if vm.launch else None
+    if pauses is None:
+        set_guards(vm, opens=("ending", "shutdown-pauses"))
+    elif pauses:
+        set_guards(vm, holds=("shutdown-pauses",), denies=("ending",))
+    else:
+        set_guards(vm, holds=("ending",), denies=("shutdown-pauses",))
+
+
+def set_action(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
+    """``set-action`` changes what a shutdown does (QAPI ``set-action``)."""
+    if "shutdown" in data and vm.launch is not None:
+        vm.launch = msgspec.structs.replace(vm.launch, shutdown_pauses=data["shutdown"] == "pause")
+
+
+def io_error(vm: VM, data: dict[str, Any], _answer: Any, at: int) -> None:
+    """An I/O error that asks for a stop, unless it is older than the last RESUME (rate-limited events come late)."""
+    vm.throttled["BLOCK_IO_ERROR"] = max(at, vm.throttled.get("BLOCK_IO_ERROR", 0))
+    if data.get("action") == "stop" and (not at or at >= vm.resumed_at):
+        set_guards(vm, holds=("io-error",))
+
+
+def watchdog(vm: VM, data: dict[str, Any], _answer: Any, at: int) -> None:
+    """The watchdog fired: with action ``pause`` a STOP follows, with ``poweroff`` the process exits at once."""
+    vm.throttled["WATCHDOG"] = max(at, vm.throttled.get("WATCHDOG", 0))
+    if data.get("action") == "pause" and (not at or at >= vm.resumed_at):
+        set_guards(vm, holds=("watchdog",))
+    elif data.get("action") == "poweroff":
+        set_guards(vm, holds=("ending",))
+
+
+def query_status(vm: VM, _data: dict[str, Any], answer: Any, _at: int) -> None:
+    """``query-status`` names the run state."""
+    status = answer.get("status") if isinstance(answer, dict) else None
+    states = vm.observers["runstate"].showing(status) if isinstance(status, str) else 0
+    if states:
+        narrow(vm, "runstate", vm.runstate, states, said=f"query-status says {status}")
+        if status != "inmigrate" and vm.profile & guards.maynot("migration-events"):
+            set_guards(vm, denies=("incoming",))
+
+
+#: HMP commands that do what a guard must know (hmp-commands.hx); anything not listed and not ``info`` is open.
+_HMP: Final = {
+    "stop": ("stop-sent",), "s": ("stop-sent",), "savevm": ("saving",), "loadvm": ("loading",),
+    "dump-guest-memory": ("saving",), "migrate": ("outgoing",), "system_wakeup": ("wakeup-sent",),
+}  # fmt: skip
+_HMP_HARMLESS: Final = frozenset(
+    [
+        "info",
+        "cont",
+        "c",
+        "system_reset",
+        "system_powerdown",
+        "quit",
+        "q",
+        "print",
+        "p",
+        "x",
+        "xp",
+        "help",
+        "?",
+        "device_add",
+        "device_del",
+        "drive_add",
+        "drive_del",
+        "block_resize",
+        "eject",
+        "change",
+        "screendump",
+        "log",
+        "logfile",
+        "trace-event",
+        "netdev_add",
+        "netdev_del",
+        "object_add",
+        "object_del",
+        "chardev-add",
+        "chardev-remove",
+        "set_link",
+        "balloon",
+        "sendkey",
+        "mouse_move",
+        "mouse_button",
+        "qom-list",
+        "qom-get",
+        "delvm",
+        "hostfwd_add",
+        "hostfwd_remove",
+        "commit",
+        "qemu-io",
+    ]
+)
+
+
+def hmp_sent(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
+    """HMP passthrough: what it may do until it is answered."""
+    words = str(data.get("command-line", "")).split()
+    word = words[0] if words else "?"
+    if word in _HMP:
+        set_guards(vm, holds=_HMP[word])
+    elif word not in _HMP_HARMLESS:
+        set_guards(vm, opens=("anything-sent",))

@@ -1,0 +1,156 @@
+"""Every rule has a trace that breaks it, and says nothing about a trace that does not."""
+
+from __future__ import annotations
+
+import pytest
+
+from qemustate.statemachine.rules import EVENTS, RULES
+
+NEW = (10, 0, 2)
+
+
+def impossible_transition(w):
+    w.event("RESUME")
+    w.event("RESUME")
+
+
+def contradicted_by_query(w):
+    w.ok("query-status", {"status": "io-error"})
+
+
+def malformed(w):
+    w.put("malformed", {"data": b"garbage", "from": "qemu", "error": "invalid keyword 'garbage'"})
+
+
+def reply_without_command(w):
+    w.ok("query-name", {})
+    w.answer("nobody")
+
+
+def command_without_reply(w):
+    w.send("query-block")
+
+
+def duplicate_id(w):
+    w.plug("vd1")
+    w.refused("device_add", "Duplicate device ID 'vd1'", id="vd1", driver="virtio-blk-pci", bus="rp1")
+
+
+def stop_unexplained(w):
+    w.event("RESUME")
+    w.event("STOP")
+
+
+def unplug_refused(w):
+    w.plug("vd1")
+    w.ok("device_del", id="vd1")
+    w.event("DEVICE_UNPLUG_GUEST_ERROR", device="vd1", path="/machine/peripheral/vd1")
+
+
+def unplug_lost(w):
+    w.plug("vd1")
+    w.ok("device_del", id="vd1")
+    w.event("DEVICE_DELETED", path="/machine/peripheral/vd1/virtio-backend")
+
+
+def unplug_pending(w):
+    w.plug("vd1")
+    w.ok("device_del", id="vd1")
+
+
+def exit_unannounced(w):
+    w.put("lost", {"by": "peer"})
+
+
+def event_unknown(w):
+    w.event("NOVELTY")
+
+
+def clock_backwards(w):
+    w.event("POWERDOWN")
+    w.event("POWERDOWN", at=w.clock - 60_000_000)
+
+
+def monitor_stalled(w):
+    w.put("deadline", {"waiting": "stop", "id": w.send("stop"), "after": 1_000_000})
+
+
+def gap(w):
+    w.put("gap", {"why": "disk full", "missing": 3})
+
+
+BREAKS = {f.__name__.replace("_", "-"): f for f in (
+    impossible_transition, contradicted_by_query, malformed, reply_without_command, command_without_reply, duplicate_id,
+    stop_unexplained, unplug_refused, unplug_lost, unplug_pending, exit_unannounced, event_unknown, clock_backwards,
+    monitor_stalled, gap,
+)}  # fmt: skip
+
+
+def test_every_rule_has_a_trace_that_breaks_it():
+    """No rule is without its breach, and no breach without its rule."""
+    assert BREAKS.keys() == RULES.keys()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_breach_is_found(wire, q35, rule):
+    """The trace that breaks a rule gives a finding of that rule, with its severity and the record it rests on."""
+    w = wire(NEW, q35)
+    BREAKS[rule](w)
+    w.checker.close()
+    found = [f for f in w.checker.findings if f.rule == rule]
+
+    assert found
+    assert found[0].severity == RULES[rule].severity
+    assert 1 <= found[0].seq <= len(w.records)
+    assert found[0].message
+
+
+@pytest.mark.parametrize("rule", [r.name for r in RULES.values() if r.needs])
+def test_a_rule_whose_needs_are_lacking_is_not_checked(wire, q35, rule):
+    """What a trace cannot show is never a breach: the rule is named as not checked, with what it would need."""
+    for need in RULES[rule].needs:
+        w = wire(NEW, q35, lacks=[need])
+        BREAKS[rule](w)
+        w.checker.close()
+
+        assert rule not in w.rules
+        assert {"rule": rule, "needs": [need]} in w.checker.not_checked
+
+
+def test_an_orderly_life_breaks_no_rule(wire, q35):
+    """Launch, plug, unplug, quit: nothing to complain of."""
+    w = wire(NEW, q35)
+    i = w.send("cont")
+    w.event("RESUME")
+    w.answer(i)
+    w.plug("vd1")
+    w.ok("device_del", id="vd1")
+    w.event("DEVICE_DELETED", device="vd1", path="/machine/peripheral/vd1")
+    i = w.send("quit")
+    w.event("SHUTDOWN", guest=False, reason="host-qmp-quit")
+    w.answer(i)
+    w.put("lost", {"by": "peer"})
+    w.put("exited", {"status": 0})
+    w.checker.close()
+
+    assert w.rules == []
+
+
+def test_the_reply_of_a_client_that_left_is_no_breach(wire, q35):
+    """Right after the greeting an answer may be the previous client's."""
+    w = wire(NEW)
+    w.put(
+        "greeting",
+        {"qmp": {"QMP": {"version": {"qemu": {"major": 10, "minor": 0, "micro": 2}}, "capabilities": []}}},
+    )
+    w.answer("somebody else's")
+
+    assert w.rules == []
+
+
+@pytest.mark.qemu
+def test_every_event_of_the_installed_qemu_is_known(qemu, query_schema):
+    """No event in the schema of an installed QEMU is unknown to the rules."""
+    schema = query_schema(qemu)
+
+    assert {e["name"] for e in schema if e["meta-type"] == "event"} <= EVENTS
