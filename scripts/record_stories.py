@@ -14,7 +14,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from stories import clients, hotplug, jobs, lifecycle, migration, stops, unplug  # noqa: E402, F401 - they register
 from stories.stage import STORIES, Stage  # noqa: E402
 from support import found  # noqa: E402
 
@@ -49,7 +48,9 @@ def write(folder, name, wire, meta, truth):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--qemu", choices=found.VERSIONS, action="append", help="only this version (may be repeated)")
+    parser.add_argument(
+        "--qemu", choices=found.VERSIONS, action="append", help="only this version (may be repeated)"
+    )
     parser.add_argument("--into", type=Path, default=ROOT / "tests" / "stories", metavar="FOLDER")
     parser.add_argument("story", nargs="*", help=f"one of: {', '.join(name.rstrip('_') for name in STORIES)}")
     asked = parser.parse_args()
@@ -69,11 +70,17 @@ def main():
                 recordings = play(known[name], qemu, guest)
             except Exception as error:  # noqa: BLE001 - one story that goes wrong must not stop the others
                 failed.append(f"{qemu.version}/{name}")
-                print(f"FAILED {qemu.version}/{name}: {type(error).__name__}: {error} {getattr(error, '__notes__', '')}", flush=True)
+                print(
+                    f"FAILED {qemu.version}/{name}: {type(error).__name__}: {error} {getattr(error, '__notes__', '')}",
+                    flush=True,
+                )
                 continue
             for recording, (wire, meta, truth) in recordings.items():
                 write(asked.into / qemu.version, recording, wire, meta, truth)
-                print(f"{qemu.version}/{recording}: {len(wire)} lines, exit {meta['exit']}, {time.monotonic() - began:.1f} s", flush=True)
+                print(
+                    f"{qemu.version}/{recording}: {len(wire)} lines, exit {meta['exit']}, {time.monotonic() - began:.1f} s",
+                    flush=True,
+                )
     if failed:
         sys.exit(f"record_stories.py: failed: {' '.join(failed)}")
 

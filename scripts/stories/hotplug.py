@@ -190,7 +190,13 @@ def scsi(stage):
         add_node(vm, f"n{number}", name)
         vm.qmp.ok(
             "device_add",
-            {"driver": "scsi-hd", "id": f"sd{number}", "bus": "scsi0.0", "drive": f"n{number}", "lun": number},
+            {
+                "driver": "scsi-hd",
+                "id": f"sd{number}",
+                "bus": "scsi0.0",
+                "drive": f"n{number}",
+                "lun": number,
+            },
         )
     vm.console.settles("test -e /sys/block/sdb")
     look(vm)
@@ -212,7 +218,13 @@ def cpu(stage):
     for number in (1, 2):
         vm.qmp.ok(
             "device_add",
-            {"driver": "max-x86_64-cpu", "id": f"cpu{number}", "socket-id": number, "core-id": 0, "thread-id": 0},
+            {
+                "driver": "max-x86_64-cpu",
+                "id": f"cpu{number}",
+                "socket-id": number,
+                "core-id": 0,
+                "thread-id": 0,
+            },
         )
         vm.qmp.event("ACPI_DEVICE_OST")
     vm.qmp.refused(
@@ -251,7 +263,9 @@ def dimm(stage):
     vm.console.run("echo online_kernel > /sys/devices/system/memory/auto_online_blocks")
     add_dimm(vm, 2)
     time.sleep(1)
-    vm.console.run("mkdir /tmp/eat; mount -t ramfs none /tmp/eat; dd if=/dev/zero of=/tmp/eat/f bs=1M count=200")
+    vm.console.run(
+        "mkdir /tmp/eat; mount -t ramfs none /tmp/eat; dd if=/dev/zero of=/tmp/eat/f bs=1M count=200"
+    )
     vm.qmp.forget()
     remove(vm, "dimm2")
     vm.qmp.event("ACPI_DEVICE_OST")

@@ -40,7 +40,13 @@ class Stage:
         """Start a VM. `name` is the suffix of its recording; `stopped` is -S."""
         base = BASE if stopped else [word for word in BASE if word != "-S"]
         started = Machine(
-            self.qemu, self.run, arguments, guest=self.guest if guest else None, append=append, name=name, base=base
+            self.qemu,
+            self.run,
+            arguments,
+            guest=self.guest if guest else None,
+            append=append,
+            name=name,
+            base=base,
         )
         self._opened.callback(started.end)
         self._machines.append(started)
@@ -100,7 +106,9 @@ def leave(vm):
 def look(vm):
     """Ask for the run state and the devices, as a runtime does now and then."""
     devices = vm.qmp.ok("qom-list", {"path": "/machine/peripheral"})
-    return vm.qmp.ok("query-status")["status"], sorted(item["name"] for item in devices if item["name"] != "type")
+    return vm.qmp.ok("query-status")["status"], sorted(
+        item["name"] for item in devices if item["name"] != "type"
+    )
 
 
 def add_node(vm, name="n1", filename="disk.qcow2", **more):

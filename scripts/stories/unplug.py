@@ -264,7 +264,8 @@ def multifunction_pcie(stage):
     vm.boot()
     vm.qmp.ok("device_add", {"driver": "virtio-rng-pci", "id": "fn1", "bus": "rp0", "addr": "0.1"})
     vm.qmp.ok(
-        "device_add", {"driver": "virtio-rng-pci", "id": "fn0", "bus": "rp0", "addr": "0.0", "multifunction": True}
+        "device_add",
+        {"driver": "virtio-rng-pci", "id": "fn0", "bus": "rp0", "addr": "0.0", "multifunction": True},
     )
     time.sleep(2)
     look(vm)

@@ -50,7 +50,9 @@ class Console:
         while not (found := pattern.search(self._seen)):
             left = deadline - time.monotonic()
             if left <= 0:
-                raise TimeoutError(f"the guest did not say {pattern.pattern!r} in {timeout} s: {self._seen[-300:]!r}")
+                raise TimeoutError(
+                    f"the guest did not say {pattern.pattern!r} in {timeout} s: {self._seen[-300:]!r}"
+                )
             self._socket.settimeout(left)
             try:
                 data = self._socket.recv(4096)

@@ -30,7 +30,7 @@ class Guest:
     initrd: Path
 
 
-class NotFound(Exception):
+class NotFound(Exception):  # noqa: N818 - says what happened
     """Something is not set up; the text says what and why."""
 
 
@@ -40,7 +40,9 @@ def qemu(version):
         entries = json.loads((CACHE / "qemu.json").read_text())
     except FileNotFoundError:
         raise NotFound(f"QEMU {version}: not set up (make qemu)") from None
-    entry = next((entry for entry in entries if entry["version"] == version), {"missing": "not set up (make qemu)"})
+    entry = next(
+        (entry for entry in entries if entry["version"] == version), {"missing": "not set up (make qemu)"}
+    )
     if "missing" in entry:
         raise NotFound(f"QEMU {version}: {entry['missing']}")
     if not Path(entry["binary"]).exists():

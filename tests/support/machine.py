@@ -94,8 +94,8 @@ class Machine:
                 opened.close()
         if not self._stderr.closed:
             self._stderr.seek(0)
-            # QEMU begins its lines with the path it was started by.
-            self.stderr = re.sub(r"\S*/(qemu-system-x86_64)", r"\1", self._stderr.read())
+            # QEMU names itself, and whoever sent it a signal, with this machine's paths.
+            self.stderr = re.sub(r"(?<=[\s(])/[^\s()]*/", "", self._stderr.read())
             self._stderr.close()
 
     def truth(self):
@@ -110,7 +110,12 @@ class Machine:
 
 def monitor(kind, name):
     """Return the arguments of a QMP monitor on the socket KINDNAME.sock."""
-    return ["-chardev", f"socket,id={kind},path={kind}{name}.sock,server=on,wait=off", "-mon", f"chardev={kind},mode=control"]
+    return [
+        "-chardev",
+        f"socket,id={kind},path={kind}{name}.sock,server=on,wait=off",
+        "-mon",
+        f"chardev={kind},mode=control",
+    ]
 
 
 def guest_arguments(guest, run, append, name):
