@@ -29,7 +29,7 @@ from qemustate.qmp.scanner import RESET, Scanner
 #: The longest text in bytes, as QEMU's own MAX_TOKEN_SIZE (json-streamer.c).
 LIMIT: Final = 64 * 1024 * 1024
 
-#: How many bytes of a text that is too long are kept in the report.
+#: How many bytes of a text that is too long are kept in the report, at most.
 KEPT: Final = 1024
 
 
@@ -171,7 +171,7 @@ class Framer:
         error = self._scanner.error
         if end < 0 or end - start > self._limit:
             error = f"a text longer than {self._limit} bytes"
-            found.append(Malformed(bytes(data[start : start + KEPT]), self._offset, error))
+            found.append(Malformed(bytes(data[start : start + min(KEPT, self._limit)]), self._offset, error))
             end = data.find(b"\n", start + self._limit) + 1
             if not end:
                 self._skipping, end = True, len(data)
