@@ -3,8 +3,9 @@
 import json
 import time
 
-from stories.stage import PORTS, add_disk, add_node, another_monitor, gone, leave, look, story
 from support.monitor import Monitor
+
+from stories.stage import PORTS, add_disk, add_node, another_monitor, gone, leave, look, story
 
 
 @story
