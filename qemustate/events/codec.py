@@ -1,8 +1,7 @@
 """Records to msgpack and back; the versions of kinds, and how old ones are brought up to date.
 
-Writing and careful reading use msgpack, which stops at a fixed depth. Reading whole blocks that have been
-verified uses msgspec, at twice the rate; it refuses some legal items (deep ones, far down a call stack),
-and the careful way then reads them.
+msgspec writes, and reads whole blocks that have been verified, at twice msgpack's rate. It refuses some
+legal items (deep ones, far down a call stack); msgpack writes those, and reads items one by one.
 """
 
 from __future__ import annotations
@@ -34,6 +33,7 @@ _MAX_ELEMENTS = 1 << 25
 # First bytes of msgpack's maps and arrays.
 _CONTAINERS = bytes([*range(0x80, 0xA0), *range(0xDC, 0xE0)])
 
+_encode = msgspec.msgpack.Encoder().encode
 _pack = msgpack.Packer().pack
 _tail = struct.Struct(">BI").pack
 _decode_block = msgspec.msgpack.Decoder(list[tuple[int, int, str, dict[str, Any], int]]).decode
@@ -51,7 +51,7 @@ def encode(seq: int, time: int, kind: str, body: dict[str, Any], running: int) -
     deeper than 500; or when the item would be longer than 256 MiB.
     """
     try:
-        covered = _pack((seq, time, kind, body, 0xFFFFFFFF))[:-CRC_BYTES]
+        covered = _pack_item(seq, time, kind, body)
     except (ValueError, TypeError, OverflowError) as error:
         raise _cannot_keep(seq, kind, str(error)) from error
     if len(covered) > MAX_DEPTH:
@@ -62,6 +62,16 @@ def encode(seq: int, time: int, kind: str, body: dict[str, Any], running: int) -
     crc = crc32(covered, running)
     tail = _tail(CRC_BYTE, crc)
     return covered + tail, crc32(tail, crc)
+
+
+def _pack_item(seq: int, time: int, kind: str, body: dict[str, Any]) -> bytes:
+    """Return the item's bytes but for the checksum, whose place is kept and cut off."""
+    item = (seq, time, kind, body, 0xFFFFFFFF)
+    try:
+        return _encode(item)[:-CRC_BYTES]
+    except RecursionError:
+        packed: bytes = _pack(item)
+        return packed[:-CRC_BYTES]
 
 
 def _cannot_keep(seq: int, kind: str, seen: str) -> BadInput:
@@ -105,6 +115,7 @@ def decode_item(data: bytes | memoryview) -> tuple[Item, int] | None:
     unpacker = msgpack.Unpacker(
         max_buffer_size=len(data) or 1, max_str_len=MAX_ITEM_BYTES, max_bin_len=MAX_ITEM_BYTES,
         max_ext_len=MAX_ITEM_BYTES, max_array_len=_MAX_ELEMENTS, max_map_len=_MAX_ELEMENTS,
+        strict_map_key=False,
     )  # fmt: skip
     unpacker.feed(data)
     try:
