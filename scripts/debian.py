@@ -39,9 +39,9 @@ def run(argv, **options):
         raise Unavailable(f"{argv[0]}: {error}") from None
     if done.returncode:
         said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-        # apt names the cause in a line that starts with E:, and continues with advice.
-        causes = [line for line in said if line.startswith("E:")] or said[-1:]
-        raise Unavailable(f"{argv[0]}: {' '.join(causes)[:300]}")
+        # apt names the cause in a line that starts with E:, and goes on with its consequences.
+        causes = [line for line in said if line.startswith("E:")] or said[-1:] or [f"status {done.returncode}"]
+        raise Unavailable(f"{argv[0]}: {causes[0][:200]}")
     return done.stdout
 
 
