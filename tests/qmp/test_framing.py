@@ -1,5 +1,6 @@
 """The wire is cut into texts wherever the chunks fall, and damage never hides what is around it."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -200,7 +201,7 @@ def test_random_streams_in_random_chunks_equal_the_whole(parts, cuts, strict, li
         for part, white, spaced in parts
     )
     edges = [0, *sorted({cut for cut in cuts if cut < len(stream)}), len(stream)]
-    chunks = [stream[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    chunks = [stream[a:b] for a, b in itertools.pairwise(edges)]
     assert read(Framer(limit, strict=strict), *chunks) == read(Framer(limit, strict=strict), stream)
     singles = [stream[i : i + 1] for i in range(len(stream))]
     assert read(Framer(limit, strict=strict), *singles) == read(Framer(limit, strict=strict), stream)

@@ -68,7 +68,7 @@ def test_a_word_ends_with_what_follows_or_with_the_data():
         (b"#!{}", 2, "#"),
         (b"\x00{}", 1, "\\u0000"),
     ],
-    ids=lambda part: ascii(part),
+    ids=ascii,
 )
 def test_damage_ends_a_text_where_qemus_lexer_resumes(data, end, stray):
     """A byte that belongs to no token ends the text, up to the next byte that QEMU's lexer resumes at."""
