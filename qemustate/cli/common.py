@@ -1,0 +1,51 @@
+"""What the subcommands share: their parsers, and how they print."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from typing import Any, Final
+
+#: Nesting of an id beyond this is left out of JSON.
+_DEPTH: Final = 50
+
+
+def add_parser(subparsers: Any, name: str, what: str, more: str) -> argparse.ArgumentParser:
+    """Add and return a subcommand's parser: ``what`` in one line, ``more`` as it stands below the options."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        name,
+        help=what,
+        description=what[0].upper() + what[1:] + ".",
+        epilog=more,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return parser
+
+
+def complain(text: str) -> None:
+    """Print one line on standard error."""
+    print("qemustate:", " ".join(text.split("\n")), file=sys.stderr)
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """Print a JSON document: plain ASCII, two spaces a level."""
+    try:
+        text = json.dumps(document, indent=2, allow_nan=False)
+    except (ValueError, TypeError, RecursionError):
+        text = json.dumps(_plain(document, 0), indent=2)
+    print(text)
+
+
+def _plain(it: Any, depth: int) -> Any:
+    """Return what JSON can say of a value: QEMU may send infinities, and any nesting, as an id."""
+    if depth > _DEPTH:
+        return "..."
+    if isinstance(it, dict):
+        return {str(key): _plain(value, depth + 1) for key, value in it.items()}
+    if isinstance(it, list | tuple):
+        return [_plain(value, depth + 1) for value in it]
+    if isinstance(it, float) and not math.isfinite(it):
+        return str(it)
+    return it if isinstance(it, str | int | float | None) else repr(it)

@@ -1,0 +1,90 @@
+"""``qemustate import``: foreign traces to a log of ours."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from qemustate.cli.common import add_parser as add
+from qemustate.cli.common import complain
+from qemustate.cli.replay import tell_skipped
+from qemustate.errors import BadInput, RecordingFailed
+from qemustate.events.format import segment_numbers, segment_path
+from qemustate.events.importers.formats import FORMATS, NAMES
+from qemustate.events.writer import LogWriter, WriterState
+from qemustate.replay.source import ForeignTrace, open_foreign
+
+_BATCH: Final = 512
+
+_MORE = """\
+Several files are the successive parts of one VM's trace. Files may be compressed with gzip or xz. Secrets
+are replaced before anything is written. A line that should be read and cannot be is told, and left out.
+
+formats:
+"""
+
+_STATUS = """
+exit status:
+  0  done
+  2  bad input or usage, and no log was written; with --strict also when a line was left out
+
+examples:
+  qemustate import recorded.jsonl -o vm.log
+  qemustate import trace.log.1.gz trace.log -o vm.log
+  socat -u UNIX:qmp.sock - | qemustate import - -o vm.log
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add ``import`` to the command line."""
+    formats = "".join(f"  {it.name:11} {it.what}\n" for it in FORMATS)
+    parser = add(subparsers, "import", "turn foreign traces into a log", _MORE + formats + _STATUS)
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a foreign trace, or - for standard input")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="LOG", help="the log to write; must not exist"
+    )
+    parser.add_argument(
+        "--format", choices=NAMES, metavar="NAME", help="the format, where looking does not tell"
+    )
+    parser.add_argument("--strict", action="store_true", help="exit with 2 when a line was left out")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Import; raises BadInput, RecordingFailed."""
+    output = Path(args.output)
+    if output.exists() or segment_numbers(output):
+        raise BadInput(args.output, expected="no file there yet", seen="one")
+    trace = open_foreign(args.files, args.format)
+    try:
+        records = _write(trace, output)
+    except BaseException:
+        for number in segment_numbers(output):
+            segment_path(output, number).unlink(missing_ok=True)
+        raise
+    tell_skipped(trace)
+    lacks = f"; lacks {', '.join(trace.lacks)}" if trace.lacks else ""
+    print(f"{args.output}: {records} records of VM {trace.name} from {trace.format}{lacks}")
+    if trace.skipped.count and args.strict:
+        complain(f"{args.files[0]}: expected no line left out (--strict), saw {trace.skipped.count}")
+        return 2
+    return 0
+
+
+def _write(trace: ForeignTrace, output: Path) -> int:
+    """Write the log; return how many records it has."""
+    with LogWriter(output, vm=trace.name, durability="os", header_extra=trace.header_extra()) as writer:
+        for batch in _batches(trace):
+            writer.append_many(batch)
+            if writer.state is WriterState.FAILED:
+                raise RecordingFailed(f"{output}: {writer.why}")
+        writer.sync()
+    return writer.seq
+
+
+def _batches(trace: ForeignTrace) -> Iterator[list[tuple[str, dict[str, Any], int]]]:
+    entries = ((kind, body, time) for kind, time, body in trace.entries())
+    while batch := list(islice(entries, _BATCH)):
+        yield batch

@@ -1,0 +1,150 @@
+r"""Recorded sockets: one line for each read or write, as JSON.
+
+A line is ``{"t": seconds since 1970, "dir": "tx" or "rx", "raw": text}``: ``tx`` went to QEMU, ``rx`` came
+from it, ``raw`` is the exact text with its line end (bytes that are no UTF-8 as lone surrogates U+DC80 to
+U+DCFF). A line is not always a message: two may share one, one may spread over several.
+
+Beside ``NAME.jsonl`` may lie ``NAME.meta.json``: ``argv``, ``t_start`` (seconds), and, once the process is
+gone, ``exit`` (negative: the signal) and ``t_exit``. Several files of one process, in order, are its
+successive connections.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from qemustate.errors import BadInput
+from qemustate.events.importers.conversation import Conversation, Entry, Skipped, sane
+from qemustate.events.importers.files import LINE_LIMIT, TraceFile, lines, read_beside
+from qemustate.events.redact import redact_argv
+from qemustate.qmp.framing import Framer
+from qemustate.qmp.jsontext import JsonError, decode
+
+#: The trace began with its process when the first line came at most this many microseconds after it.
+_PROMPT: Final = 500_000
+
+_DIR: Final = re.compile(rb'"dir"\s*:\s*"(?:tx|rx)"')
+_RAW: Final = re.compile(rb'"raw"\s*:\s*"')
+
+
+def sniff(head: bytes) -> bool:
+    """Say whether the first line that is not blank is one of this format."""
+    first = head.lstrip().partition(b"\n")[0]
+    return first.startswith(b"{") and _RAW.search(first) is not None and _DIR.search(head) is not None
+
+
+def lacks(files: Sequence[TraceFile], _head: bytes) -> tuple[str, ...]:
+    """Return what these files cannot show."""
+    first, last = _meta(files[0])[1], _meta(files[-1])[1]
+    missing = [] if "argv" in first else ["beginning"]
+    if not isinstance(last.get("exit"), int):
+        missing.append("process")
+    return tuple(missing)
+
+
+def read(files: Sequence[TraceFile], skipped: Skipped) -> Iterator[Entry]:
+    """Yield the entries of a VM's files. Raises BadInput where a file cannot be read at all."""
+    process: Any = None
+    ends: Iterator[Entry] = iter(())
+    for number, file in enumerate(files):
+        name, meta = _meta(file)
+        told = (meta.get("argv"), meta.get("t_start"))
+        same = number > 0 and told == process
+        if not same:
+            yield from ends
+        process = told
+        last = ("", 0, 0)
+        for kind, time, body in _one(file, name, meta, skipped, same=same):
+            yield kind, time, body
+            last = (*body["origin"], time)
+        ends = _end(name, meta, *last)
+    yield from ends
+
+
+def _meta(file: TraceFile) -> tuple[str, dict[str, Any]]:
+    """Return the name and the content of the file beside a trace; ``("", {})`` where there is none."""
+    name, meta = read_beside(file, ".meta.json") or ("", {})
+    if not isinstance(meta, dict):
+        raise BadInput(name, expected="a JSON object", seen=type(meta).__name__)
+    return name, meta
+
+
+def _one(
+    file: TraceFile, meta_name: str, meta: dict[str, Any], skipped: Skipped, *, same: bool
+) -> Iterator[Entry]:
+    """Yield the entries of one file, its beginning included."""
+    conversation, begun = Conversation(), False
+    framers = {"tx": Framer(strict=True), "rx": Framer()}
+    time, origin = 0, (file.name, 1)
+    for number, line in lines(file):
+        told = _line(line)
+        if isinstance(told, str):
+            if told:
+                skipped.add(file.name, number, told)
+            continue
+        time, direction, raw = told
+        origin = (file.name, number)
+        if not begun:
+            begun = True
+            yield from _begin(meta_name, meta, time, origin, same=same)
+        for found in framers[direction].feed(raw):
+            yield from conversation.entries(found, time, origin, client=direction == "tx")
+    for direction, framer in framers.items():
+        for found in framer.eof():
+            yield from conversation.entries(found, time, origin, client=direction == "tx")
+
+
+def _line(line: bytes) -> tuple[int, str, bytes] | str:
+    """Return (time, direction, bytes) of a line, or why it cannot be read; "" for a blank one."""
+    if not line.strip():
+        return ""
+    if len(line) > LINE_LIMIT:
+        return f"longer than {LINE_LIMIT} bytes"
+    try:
+        it = decode(line)
+    except JsonError as error:
+        return str(error)
+    if not isinstance(it, dict) or it.get("dir") not in ("tx", "rx") or not isinstance(it.get("raw"), str):
+        return 'not {"t": ..., "dir": "tx" or "rx", "raw": text}'
+    try:
+        raw = it["raw"].encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        return f"raw is no text: {error.reason}"
+    return _microseconds(it.get("t")), it["dir"], raw
+
+
+def _microseconds(seconds: Any) -> int:
+    if isinstance(seconds, int | float) and math.isfinite(seconds):
+        return sane(round(seconds * 1_000_000))
+    return 0
+
+
+def _begin(
+    meta_name: str, meta: dict[str, Any], time: int, origin: tuple[str, int], *, same: bool
+) -> Iterator[Entry]:
+    """Yield how a file's connection came about, and the start of its process where that is told."""
+    if same:
+        why = "the trace goes on with another connection"
+        yield "lost", time, {"by": "us", "why": why, "origin": [*origin]}
+        yield "opened", time, {"first": False, "origin": [*origin]}
+        return
+    argv = meta.get("argv")
+    start = _microseconds(meta.get("t_start"))
+    prompt = bool(start) and bool(argv) and time - start <= _PROMPT
+    if isinstance(argv, list) and argv:
+        words = redact_argv([str(word) for word in argv])
+        yield "spawned", start, {"argv": words, "late": not prompt, "origin": [meta_name, 1]}
+    yield "opened", time, {"first": prompt, "origin": [*origin]}
+
+
+def _end(meta_name: str, meta: dict[str, Any], file: str, line: int, time: int) -> Iterator[Entry]:
+    """Yield the end of the process, where it is told and anything was seen before it."""
+    status = meta.get("exit")
+    if not isinstance(status, int) or not file:
+        return
+    yield "lost", time, {"origin": [file, line]}
+    how = {"signal": -status} if status < 0 else {"status": status}
+    yield "exited", _microseconds(meta.get("t_exit")), {**how, "origin": [meta_name, 1]}

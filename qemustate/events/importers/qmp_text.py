@@ -1,0 +1,119 @@
+r"""Plain QMP, as socat, a terminal or a document leaves it.
+
+Messages follow each other in any layout, both directions mixed; the shape of each tells its direction.
+Blank lines, CR LF, and ``->``, ``<-``, ``C:``, ``S:`` before a message mean nothing more. Nothing says when
+a message was seen, but events bear QEMU's own time. A line that is no part of a message is counted.
+
+Spreads over several lines are fine; a message that never ends gives way to the next line that is a message
+of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from qemustate.events.importers.conversation import Conversation, Entry, Skipped, sane
+from qemustate.events.importers.files import LINE_LIMIT, TraceFile, lines
+from qemustate.qmp.classify import from_client, from_qemu
+from qemustate.qmp.framing import Document, Framer, Malformed
+from qemustate.qmp.jsontext import JsonError, decode
+from qemustate.qmp.messages import Event
+
+_MEMBERS: Final = rb"QMP|execute|exec-oob|return|error|event|timestamp|arguments|data|id"
+_MESSAGE: Final = re.compile(
+    rb"""^[ \t]*(?:(?:->|<-|[CS]:)[ \t]*)?\{\s*(["'])(?:%b)\1\s*:""" % _MEMBERS, re.MULTILINE
+)
+_MARK: Final = re.compile(rb"[ \t]*(?:->|<-|[CS]:)[ \t]*(?=\{)")
+_COMMAND: Final = re.compile(rb"""["'](?:execute|exec-oob)["']\s*:""")
+_ANSWER: Final = re.compile(rb"""["'](?:return|error)["']\s*:""")
+_GREETING: Final = re.compile(rb"""["']QMP["']\s*:""")
+
+
+def sniff(head: bytes) -> bool:
+    """Say whether a line begins as a message does."""
+    return _MESSAGE.search(head) is not None
+
+
+def lacks(_files: Sequence[TraceFile], head: bytes) -> tuple[str, ...]:
+    """Return what such a text cannot show; ``head`` is its first bytes."""
+    commands, answers = _COMMAND.search(head), _ANSWER.search(head)
+    missing = ["times", "beginning", "process"]
+    if answers and not commands:
+        missing.append("commands")
+    if commands and not answers:
+        missing.append("replies")
+    return tuple(missing)
+
+
+def read(files: Sequence[TraceFile], skipped: Skipped) -> Iterator[Entry]:
+    """Yield the entries of a VM's files. Raises BadInput where a file cannot be read at all."""
+    conversation = Conversation()
+    opened = False
+    for file in files:
+        reader = _Reader(file, skipped)
+        for document, number in reader.documents():
+            message = _message(document)
+            if isinstance(message, Malformed):
+                skipped.add(file.name, number, message.error)
+                continue
+            origin = (file.name, number)
+            if not opened:
+                opened = True
+                yield "opened", 0, {"first": False, "origin": [*origin]}
+            time = sane(message.time) if isinstance(message, Event) else 0
+            yield from conversation.said(message, time, origin)
+
+
+def _message(document: Document) -> Any:
+    value = document.value
+    if isinstance(value, dict) and ("execute" in value or "exec-oob" in value):
+        return from_client(document, oob=True)
+    return from_qemu(document)
+
+
+class _Reader:
+    """Cuts one file into documents, each with the number of the line it began on."""
+
+    def __init__(self, file: TraceFile, skipped: Skipped) -> None:
+        self._file, self._skipped = file, skipped
+        self._framer = Framer()
+        self._began = 1
+
+    def documents(self) -> Iterator[tuple[Document, int]]:
+        for number, line in lines(self._file):
+            if len(line) > LINE_LIMIT:
+                self._skipped.add(self._file.name, number, f"longer than {LINE_LIMIT} bytes")
+                continue
+            if self._framer.pending and _is_message(line):
+                yield from self._sorted(self._framer.eof())
+            if not self._framer.pending:
+                if mark := _MARK.match(line):
+                    line = line[mark.end() :]
+                if not line.lstrip().startswith(b"{"):
+                    if line.strip():
+                        self._skipped.add(self._file.name, number, "no part of a message")
+                    continue
+                self._began = number
+            yield from self._sorted(self._framer.feed(line))
+        yield from self._sorted(self._framer.eof())
+
+    def _sorted(self, found: list[Document | Malformed]) -> Iterator[tuple[Document, int]]:
+        for it in found:
+            if isinstance(it, Malformed):
+                self._skipped.add(self._file.name, self._began, it.error)
+            else:
+                yield it, self._began
+
+
+def _is_message(line: bytes) -> bool:
+    """Say whether a line is a whole message of its own, not a part of a pretty-printed one."""
+    if mark := _MARK.match(line):
+        line = line[mark.end() :]
+    if not line.startswith(b"{") or _MESSAGE.match(line) is None:
+        return False
+    try:
+        return isinstance(decode(line), dict)
+    except JsonError:
+        return False

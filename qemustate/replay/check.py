@@ -1,0 +1,91 @@
+"""The rules over a trace: what they find, and what they could not look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from qemustate.replay.source import Trace
+from qemustate.statemachine.rules import Checker, Finding
+from qemustate.statemachine.state import VM
+
+
+class Report(msgspec.Struct, frozen=True):
+    """The final state of a trace, what the rules found on the way, and what they could not check."""
+
+    vm: VM
+    findings: list[Finding]
+    not_checked: list[dict[str, Any]]
+
+    @property
+    def violated(self) -> bool:
+        """Whether a finding is a violation."""
+        return any(it.severity == "violation" for it in self.findings)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the VM's entry of the ``--json`` contract."""
+        return {
+            **self.vm.to_json(),
+            "findings": [plain(it) for it in self.findings],
+            "not_checked": self.not_checked,
+        }
+
+
+def plain(finding: Finding) -> dict[str, Any]:
+    """Return a finding as a map."""
+    told: dict[str, Any] = msgspec.to_builtins(finding)
+    return told
+
+
+#: Called with the state and a record's seq, time, kind and body.
+Watcher = Callable[[VM, int, int, str, dict[str, Any]], None]
+
+
+class Until(msgspec.Struct, frozen=True):
+    """Where to stop: after record ``seq``, or before the first record later than ``time`` (microseconds)."""
+
+    seq: int | None = None
+    time: int | None = None
+
+    def passed(self, seq: int, time: int) -> bool:
+        """Say whether a record is behind the end."""
+        if self.seq is not None:
+            return seq > self.seq
+        return self.time is not None and time > self.time
+
+
+def check(
+    trace: Trace,
+    until: Until | None = None,
+    *,
+    before: Watcher | None = None,
+    after: Watcher | None = None,
+) -> Report:
+    """Fold a trace and apply the rules; ``before`` and ``after`` are called around each record.
+
+    The rules about how a trace ends apply only when it is read to its end. Raises BadInput or LogDamaged
+    where it cannot be read on.
+    """
+    checker = Checker(trace.start(), trace.lacks)
+    whole = _run(checker, trace, until or Until(), before, after)
+    if whole:
+        checker.close()
+    findings = sorted(checker.findings, key=lambda it: it.seq)
+    return Report(checker.vm, findings, checker.not_checked)
+
+
+def _run(checker: Checker, trace: Trace, until: Until, before: Watcher | None, after: Watcher | None) -> bool:
+    """Fold up to the end; say whether that was the trace's own."""
+    vm = checker.vm
+    for items in trace.batches():
+        for seq, time, kind, body, _ in items:
+            if until.passed(seq, time):
+                return False
+            if before is not None:
+                before(vm, seq, time, kind, body)
+            checker.see(seq, time, kind, body)
+            if after is not None:
+                after(vm, seq, time, kind, body)
+    return True

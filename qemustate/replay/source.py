@@ -1,0 +1,188 @@
+"""Opening any trace: our own log or a foreign format, found by looking at the content, not at the name."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from qemustate.errors import BadInput
+from qemustate.events.format import FORMAT_NAME, FORMAT_VERSION, looks_like_log, segment_numbers
+from qemustate.events.importers import formats
+from qemustate.events.importers.conversation import Entry, Skipped
+from qemustate.events.importers.files import TraceFile, pieces
+from qemustate.events.reader import LogReader
+from qemustate.events.records import Record
+from qemustate.statemachine.state import VM
+
+#: ``(seq, time, kind, body, checksum)``; the checksum of what is no log of ours is 0.
+Item: TypeAlias = tuple[int, int, str, dict[str, Any], int]
+
+_BATCH: Final = 512
+_GZIP, _XZ = b"\x1f\x8b", b"\xfd7zXZ\x00"
+
+
+class LogTrace:
+    """The records of one VM, from a log of ours."""
+
+    def __init__(self, reader: LogReader, file: TraceFile) -> None:
+        self._reader, self._file = reader, file
+        self.shown = file.shown
+        self.name = reader.vm
+        self.format: str = FORMAT_NAME
+        self.lacks: tuple[str, ...] = tuple(str(it) for it in reader.header.get("lacks", ()))
+        self.skipped = Skipped()
+
+    def start(self) -> VM:
+        """Return the state before the first record: nothing, or the snapshot that heads a truncated log."""
+        if self._reader.header.get("segment") == 1:
+            return VM(self.name)
+        snapshot = self._reader.nearest_snapshot(self._reader.first_seq + 1)
+        assert snapshot is not None  # or the reader would have refused the log
+        return VM.from_plain(snapshot.body["state"])
+
+    def batches(self, start_seq: int = 0) -> Iterator[list[Item]]:
+        """Yield lists of items from ``start_seq`` on. Raises LogDamaged after the last whole one."""
+        return self._reader.batches(start_seq)
+
+    def ending(self) -> str:
+        """Say how the log ends, once it was read to its end; "" where its writer closed it."""
+        if self._reader.tail is not None:
+            return f"not closed, and torn: {self._reader.tail}"
+        return "" if self._reader.closed else "not closed: its writer still runs, or died"
+
+
+class ForeignTrace:
+    """The records of one VM, from files of a foreign format; numbered as an import would number them."""
+
+    def __init__(self, form: formats.Format, files: list[TraceFile]) -> None:
+        self._form, self._files = form, files
+        self.shown = files[0].shown
+        self.name = files[0].stem
+        self.format = form.name
+        self.lacks = form.lacks(files, files[0].head())
+        #: What the last reading could not read.
+        self.skipped = Skipped()
+
+    def start(self) -> VM:
+        """Return the state before the first record."""
+        return VM(self.name)
+
+    def header_extra(self) -> dict[str, Any]:
+        """Return what the ``segment`` record of an import says of its origin."""
+        return {"source": self.format, "lacks": list(self.lacks)}
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield the entries, see :mod:`qemustate.events.importers.formats`; ``skipped`` is counted anew."""
+        self.skipped = Skipped()
+        return formats.read(self._form, self._files, self.skipped)
+
+    def batches(self, start_seq: int = 0) -> Iterator[list[Item]]:
+        """Yield lists of items from ``start_seq`` on. Raises BadInput where the file cannot be read on."""
+        items = (item for item in self._items() if item[0] >= start_seq)
+        while batch := list(islice(items, _BATCH)):
+            yield batch
+
+    def _items(self) -> Iterator[Item]:
+        head = {"format": FORMAT_NAME, "version": FORMAT_VERSION, "vm": self.name, "segment": 1, "chain": 0}
+        yield 1, 0, "segment", {**head, **self.header_extra()}, 0
+        for seq, (kind, time, body) in enumerate(self.entries(), 2):
+            yield seq, time, kind, body, 0
+
+    def ending(self) -> str:
+        """Say how the trace ends: nothing is known of that."""
+        return ""
+
+
+Trace: TypeAlias = LogTrace | ForeignTrace
+
+
+def records(trace: Trace, start_seq: int = 0) -> Iterator[Record]:
+    """Yield a trace's records from ``start_seq`` on."""
+    for items in trace.batches(start_seq):
+        for seq, time, kind, body, _ in items:
+            yield Record(seq, time, kind, body)
+
+
+class Source:
+    """What one path holds: its ``format``, what it ``lacks``, and its VMs.
+
+    ``-`` is standard input. Pipes and compressed logs are copied to a temporary file, which is gone with
+    the source. Raises BadInput when the path cannot be read, or is no trace that we know.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.shown = os.fspath(path)
+        trace = _open(self.shown)
+        self.format, self.lacks = trace.format, trace.lacks
+        self.vms: list[Trace] = [trace]
+
+    def vm(self, name: str | None) -> list[Trace]:
+        """Return the VMs of that name, all without a name. Raises BadInput when there is none."""
+        chosen = [vm for vm in self.vms if name is None or vm.name == name]
+        if not chosen:
+            seen = ", ".join(vm.name for vm in self.vms)
+            raise BadInput(self.shown, expected=f"a VM named {name}", seen=seen)
+        return chosen
+
+
+def open_foreign(paths: Sequence[str], form: str | None = None) -> ForeignTrace:
+    """Return the trace that several files of one VM make, in their order; ``form`` names their format.
+
+    Raises BadInput when one cannot be read, is of no format that we know, or they are of several.
+    """
+    files = [_file(path) for path in paths]
+    found = [_foreign(file, form) for file in files]
+    for file, it in zip(files, found, strict=True):
+        if it is not found[0]:
+            raise BadInput(file.shown, expected=f"{found[0].name}, as the first file", seen=it.name)
+    return ForeignTrace(found[0], files)
+
+
+def _foreign(file: TraceFile, form: str | None) -> formats.Format:
+    if looks_like_log(file.head()):
+        raise BadInput(file.shown, expected="a foreign trace", seen="a qemustate log")
+    return formats.recognise(file, form)
+
+
+def _open(shown: str) -> Trace:
+    file = _file(shown)
+    if not file.path.exists() and segment_numbers(file.path):
+        return LogTrace(LogReader(file.path), file)  # its first segments were deleted
+    if not looks_like_log(file.head()):
+        return ForeignTrace(formats.recognise(file), [file])
+    if _is_compressed(file.path):
+        file = _spool(pieces(file), shown)
+    return LogTrace(LogReader(file.path), file)
+
+
+def _file(shown: str) -> TraceFile:
+    """Return the file at a path, as one that can be read more than once."""
+    try:
+        if shown == "-":
+            return _spool(iter(lambda: sys.stdin.buffer.read(1 << 20), b""), shown)
+        if stat.S_ISFIFO(Path(shown).stat().st_mode):
+            return _spool(pieces(TraceFile.at(shown)), shown)
+    except FileNotFoundError:
+        pass  # said where it is read
+    except (OSError, ValueError) as error:
+        raise BadInput(shown, expected="a file that can be read", seen=str(error)) from error
+    return TraceFile.at(shown)
+
+
+def _spool(content: Iterator[bytes], shown: str) -> TraceFile:
+    spool = tempfile.TemporaryFile()  # noqa: SIM115  (it lives as long as the file that holds it)
+    for piece in content:
+        spool.write(piece)
+    spool.flush()
+    return TraceFile(Path(f"/proc/self/fd/{spool.fileno()}"), shown, spool)
+
+
+def _is_compressed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(6).startswith((_GZIP, _XZ))
