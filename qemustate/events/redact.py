@@ -47,7 +47,6 @@ _TEXT: Final = [
 
 #: One of these is in every text that a pattern above could match.
 _SIGNS: Final = ("@", "key=", "passw", "cookie", "io.systemd.")
-_SIGNS_BYTES: Final = tuple(sign.encode() for sign in _SIGNS)
 
 #: A ``secret`` object's data, in ``-object`` and ``object_add``, as options or as JSON.
 _SECRET_OBJECT: Final = re.compile(r"\bsecret\b")
@@ -116,10 +115,21 @@ def redact_message(
         body = _redact_command(body)
     elif kind == "reply" and command is not None and _reads_secret(command):
         body = {**body, "return": MARKER}
-    if text is None or any(sign in text for sign in _SIGNS_BYTES):
+    if text is None or _may_hold(text, kind):
         walked: dict[str, Any] = _walk(body)
         return walked
     return body
+
+
+def _may_hold(text: bytes, kind: str) -> bool:
+    r"""Say whether there is one of the signs: ``@``, ``=``, or a member's name.
+
+    QEMU prints no such member itself, only within strings, where its quotes are escaped. Single bytes are
+    looked for as integers, which is seven times as fast.
+    """
+    if 0x40 in text or 0x3D in text:
+        return True
+    return (kind == "command" or 0x5C in text) and (text.find(b"passw") >= 0 or text.find(b"cookie") >= 0)
 
 
 def _redact_command(body: dict[str, Any]) -> dict[str, Any]:
