@@ -1,0 +1,114 @@
+"""A monitor in use: every message recorded before anything acts on it, and every deadline that passes.
+
+QEMU serves all its monitors from one thread, and a thread stuck in a dead disk answers none of them. Nobody
+is told; so whoever waits writes down that it waited too long, and the state follows from that: *stalled*,
+behind which command, for how long, until the next answer comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from qemustate.errors import MonitorUnavailable
+from qemustate.qmp.aio import Client
+from qemustate.qmp.messages import Command, Event, Failure, Greeting, Reply
+from qemustate.qmp.sockets import open_socket
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from qemustate.qmp.connection import Ended, Incoming
+    from qemustate.vm.recorder import Recorder
+
+#: Seconds until an answer is overdue.
+DEADLINE: Final = 5.0
+
+#: What stands for the greeting among the things waited for.
+_GREETING: Final = "greeting"
+
+
+class Monitor:
+    """One connection to QEMU's monitor at a time. ``deadline`` in seconds: how long an answer may take.
+
+    When it has passed a ``deadline`` is recorded, and again each time the wait has doubled. Nothing is given
+    up: who waits goes on waiting, and a late answer counts.
+    """
+
+    def __init__(self, recorder: Recorder, *, deadline: float = DEADLINE) -> None:
+        self._recorder = recorder
+        self._deadline = deadline
+        self._client: Client | None = None
+        self._timers: dict[str, asyncio.TimerHandle] = {}  # by command id, or the greeting's
+
+    async def open(self, address: str | Path, *, first: bool = False) -> None:
+        """Connect to the UNIX socket at ``address`` and negotiate, however long that takes.
+
+        ``first`` when nobody can have spoken on a monitor of this QEMU before. Otherwise, where no greeting
+        comes in time, ``held`` is recorded: another client has the monitor. Raises MonitorUnavailable.
+        """
+        sock = open_socket(address)
+        self._recorder.record("opened", {"address": str(address), **({"first": True} if first else {})})
+        self._expect(_GREETING, held=not first)
+        # Ids must not repeat in the life of a QEMU; the log's numbers never do.
+        first_id = 1 if first else self._recorder.vm.seq
+        self._client = await Client.connect(
+            sock, on_messages=self._messages, on_end=self._ended, first_id=first_id
+        )
+
+    async def execute(
+        self, name: str, arguments: dict[str, Any] | None = None, *, fds: Sequence[int] = ()
+    ) -> Any:
+        """Execute a command and return what it returned; ``fds`` go with it.
+
+        Raises CommandRefused; OutcomeUnknown when the monitor closed before the answer; MonitorUnavailable,
+        LocalProtocolError or RecordingFailed when the command was not sent.
+        """
+        if self._client is None:
+            raise MonitorUnavailable(f"{name}: not sent, the monitor is not open")
+        return await self._client.execute(name, arguments, fds=fds)
+
+    def close(self) -> None:
+        """Read what has arrived, then close."""
+        if self._client is not None:
+            self._client.close()
+
+    def _messages(self, messages: Sequence[Incoming]) -> None:
+        self._recorder.messages(messages)
+        for message in messages:
+            kind = type(message)
+            if kind is Event:
+                continue
+            if isinstance(message, Command):
+                self._expect(message.id)
+            elif isinstance(message, Reply | Failure):
+                if message.command is not None:
+                    self._arrived(message.command.id)
+            elif kind is Greeting:
+                self._arrived(_GREETING)
+
+    def _expect(self, what: str, *, held: bool = False) -> None:
+        loop = asyncio.get_running_loop()
+        self._timers[what] = loop.call_later(self._deadline, self._overdue, what, self._deadline, held)
+
+    def _arrived(self, what: str) -> None:
+        timer = self._timers.pop(what, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _overdue(self, what: str, after: float, held: bool) -> None:
+        if held:
+            self._recorder.record("held", {})
+        else:
+            waiting = {"waiting": _GREETING} if what == _GREETING else {"waiting": "answer", "id": what}
+            self._recorder.record("deadline", {**waiting, "after": round(after * 1_000_000)})
+        loop = asyncio.get_running_loop()
+        self._timers[what] = loop.call_later(after, self._overdue, what, after * 2, held)
+
+    def _ended(self, ended: Ended) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self._recorder.messages(ended.malformed)
+        self._recorder.record("lost", {"why": "end of stream"})

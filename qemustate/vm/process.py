@@ -1,0 +1,177 @@
+"""The QEMU process: started, watched, ended, reaped. The only place that starts one.
+
+QEMU gets a session of its own, so that a terminal's ^C reaches us and not the VM. Its monitor's socket is
+bound and listened on here and handed over as a descriptor (``-chardev socket,fd=N,server=on,wait=off``;
+QEMU ``chardev/char-socket.c``): a path in use is found before QEMU starts, and a connection can be
+made at once, without polling for the path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final, Self
+
+from qemustate.errors import BadInput, LaunchFailed
+from qemustate.vm.listening import listen
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: How much of QEMU's stderr is shown, in bytes from its end.
+_SHOWN: Final = 64 * 1024
+
+#: The id of our monitor and its character device.
+MONITOR: Final = "qemustate"
+
+
+class Process:
+    """A QEMU that was started here. Ends with :meth:`wait` or :meth:`kill`; a context manager kills what still runs.
+
+    ``argv`` is the command line as started, ``socket_path`` where its monitor listens, ``pid`` its number and ``start``
+    its start in clock ticks since boot (field 22 of ``/proc/PID/stat``), which together name it for good.
+    """
+
+    def __init__(
+        self, argv: Sequence[str], socket_path: str | os.PathLike[str], *, stdout: int | None = None
+    ) -> None:
+        """Start ``argv`` with a QMP monitor added that listens at ``socket_path``.
+
+        ``stdout`` is a descriptor for QEMU's own standard output, else it shares ours, as it does stdin.
+        Raises BadInput (socket path in use, ``-daemonize``) and LaunchFailed (no such program).
+        """
+        _check(argv)
+        self.socket_path = Path(socket_path)
+        self.argv: list[str] = []
+        self._stderr: IO[bytes] = tempfile.TemporaryFile(prefix="qemustate-stderr-")  # noqa: SIM115  (closed by close())
+        try:
+            self._popen = self._start(argv, stdout)
+        except BaseException:
+            self._stderr.close()
+            raise
+        self.pid: int = self._popen.pid
+        self.start = start_time(self.pid)
+        #: A descriptor that is readable once the process has ended (Linux pidfd_open(2)).
+        self.pidfd: int = os.pidfd_open(self.pid)
+
+    def _start(self, argv: Sequence[str], stdout: int | None) -> subprocess.Popen[bytes]:
+        with listen(self.socket_path) as listener:
+            self.argv = [*argv, *monitor_options(listener.fileno())]
+            try:
+                return subprocess.Popen(
+                    self.argv,
+                    stdout=stdout,
+                    stderr=self._stderr,
+                    pass_fds=(listener.fileno(),),
+                    start_new_session=True,
+                )
+            except OSError as error:
+                self.socket_path.unlink(missing_ok=True)
+                raise LaunchFailed(f"{argv[0]}: cannot be started: {error.strerror}") from error
+
+    def stderr(self) -> str:
+        """Return the end of what QEMU has written to its standard error so far (at most 64 KiB)."""
+        fd = self._stderr.fileno()
+        size = os.fstat(fd).st_size
+        return os.pread(fd, _SHOWN, max(0, size - _SHOWN)).decode(errors="replace")
+
+    def poll(self) -> dict[str, int] | None:
+        """Return how the process ended, ``{"status": n}`` or ``{"signal": n}``, or None while it runs.
+
+        Reaps it, and removes its socket.
+        """
+        code = self._popen.poll()
+        if code is None:
+            return None
+        self.socket_path.unlink(missing_ok=True)
+        return {"signal": -code} if code < 0 else {"status": code}
+
+    def wait(self, timeout: float | None = None) -> dict[str, int] | None:
+        """Wait at most ``timeout`` seconds for the end; return as :meth:`poll` does."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._popen.wait(timeout)
+        return self.poll()
+
+    def signal(self, number: int) -> None:
+        """Send a signal; nothing happens when the process has ended."""
+        self._popen.send_signal(number)
+
+    def kill(self) -> dict[str, int]:
+        """End the process at once if it still runs; return how it ended."""
+        self.signal(signal.SIGKILL)
+        self._popen.wait()
+        ended = self.poll()
+        assert ended is not None
+        return ended
+
+    def failure(self, message: str) -> LaunchFailed:
+        """Return the error that says why QEMU did not come up, with what it said."""
+        return LaunchFailed(message, stderr=self.stderr(), returncode=self._popen.poll())
+
+    def close(self) -> None:
+        """Kill what still runs, and let go of everything."""
+        self.kill()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+        self._stderr.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def monitor_options(fd: int) -> list[str]:
+    """Return the options that put a QMP monitor on a listening socket handed over as ``fd``."""
+    return [
+        "-chardev", f"socket,id={MONITOR},fd={fd},server=on,wait=off",
+        "-mon", f"chardev={MONITOR},mode=control",
+    ]  # fmt: skip
+
+
+def _check(argv: Sequence[str]) -> None:
+    if not argv:
+        raise BadInput("command line", expected="a QEMU program and its options", seen="nothing")
+    if shutil.which(argv[0]) is None:
+        raise LaunchFailed(f"{argv[0]}: no such program, or not executable")
+    if "-daemonize" in argv or "--daemonize" in argv:
+        raise BadInput(
+            "command line", expected="a QEMU that stays our child, so that its end is seen", seen="-daemonize"
+        )
+
+
+def start_time(pid: int) -> int | None:
+    """Return the start of a process in clock ticks since boot; None when there is no such process.
+
+    Field 22 of ``/proc/PID/stat``; the command in field 2 may hold spaces and brackets (Linux proc(5)).
+    """
+    try:
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    return int(text.rpartition(b")")[2].split()[19])
+
+
+def spawned(process: Process) -> dict[str, Any]:
+    """Return the body of the ``spawned`` record of a process, its secrets not yet replaced."""
+    return {
+        "argv": process.argv,
+        "pid": process.pid,
+        "start": process.start,
+        "binary": shutil.which(process.argv[0]),
+    }
+
+
+def ended(pidfd: int, timeout: float) -> bool:
+    """Wait at most ``timeout`` seconds for the end of a process, ours or not; say whether it has ended."""
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    return bool(poller.poll(timeout * 1000))
