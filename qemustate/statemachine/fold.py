@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from qemustate.events.records import Record
@@ -34,4 +34,24 @@ def fold(records: Iterable[Record], vm: VM | None = None) -> VM:
     state = vm or VM()
     for record in records:
         apply(state, record.seq, record.time, record.kind, record.body)
+    return state
+
+
+def fold_batches(batches: Iterable[Iterable[Sequence[Any]]], vm: VM | None = None) -> VM:
+    """Return the state after the raw items ``[seq, time, kind, body, ...]`` of a log's reader.
+
+    The same steps as :func:`apply`, for replay at full speed: what each record changed is not kept apart.
+    """
+    state = vm or VM()
+    handler_of = KINDS.get
+    for batch in batches:
+        for seq, time, kind, body, *_ in batch:
+            state.seq = seq
+            if time:
+                state.time = time
+            handler = handler_of(kind)
+            if handler is not None:
+                handler(state, body)
+        state.changed = []
+        state.violations = []
     return state

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from qemustate.events.observe import parsed
 from qemustate.statemachine import guards, launch
-from qemustate.statemachine.effects.job import couple_jobs
 from qemustate.statemachine.evidence import EVIDENCE
-from qemustate.statemachine.reading import ERROR, EVENTS, EXECUTE, RETURN
-from qemustate.statemachine.state import BACKENDS, VM, DeviceCell, key_of
+from qemustate.statemachine.observer import observer
+from qemustate.statemachine.reading import COMMANDS, EVENTS
+from qemustate.statemachine.state import BACKENDS, VM, Cell, DeviceCell, Pending, key_of
 from qemustate.statemachine.stepping import (
     backend,
     couple_migration,
@@ -19,7 +19,11 @@ from qemustate.statemachine.stepping import (
     device,
     device_name,
     set_guards,
+    set_profile,
+    settle,
     step,
+    step_device,
+    step_vm,
 )
 
 Kind = Callable[[VM, dict[str, Any]], None]
@@ -31,140 +35,121 @@ def _event(vm: VM, body: dict[str, Any]) -> None:
     qmp = body.get("qmp") or parsed(body)
     run = EVENTS.get(qmp["event"])
     if run is not None:
-        if not vm.process.belief & _BEGUN:
+        if not vm.begun:
             _begin_late(vm)
-        stamp = qmp.get("timestamp", _NOTHING)
-        try:
-            at = stamp["seconds"] * 1_000_000 + stamp["microseconds"]
-        except (KeyError, TypeError):
-            at = vm.time
-        run(vm, qmp.get("data", _NOTHING), None, at)
+        run(vm, qmp.get("data", _NOTHING), qmp)
 
 
 def _command(vm: VM, body: dict[str, Any]) -> None:
     qmp = body.get("qmp") or parsed(body)
-    name = qmp.get("execute") or qmp.get("exec-oob")
-    if name.__class__ is not str:
-        return
-    arguments = qmp.get("arguments") or _NOTHING
+    name: str = qmp.get("execute") or qmp["exec-oob"]
     identifier = qmp.get("id")
-    key = identifier if identifier.__class__ is str else key_of(identifier, vm.seq)
+    key = identifier if identifier.__class__ in _KEYS else key_of(identifier, vm.seq)
+    arguments = qmp.get("arguments", _NOTHING)
     vm.pending[key] = (vm.seq, name, arguments, identifier)
-    run = EXECUTE.get(name)
-    if run is not None or name in _FLAGGED:
-        if not vm.process.belief & _BEGUN:
-            _begin_late(vm)
-        if name in _FLAGGED:
-            set_guards(vm, holds=(_FLAGGED[name],))
-        if run is not None:
-            run(vm, arguments, None, vm.time)
-
-
-#: Commands whose being unanswered is a guard of its own.
-_FLAGGED: Final = {"stop": "stop-sent", "system_wakeup": "wakeup-sent"}
-
-
-def _answered(vm: VM, qmp: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
-    """Return (command, arguments) that this answer belongs to, and note that QEMU serves again."""
-    identifier = qmp.get("id")
-    key = identifier if identifier.__class__ is str else key_of(identifier, 0)
-    command = vm.pending.pop(key, None)
-    if command is None:
-        command = vm.unanswered.pop(key, None) if identifier is not None else _oldest_without_id(vm)
-    if not vm.process.belief & _BEGUN:
+    if not vm.begun:
         _begin_late(vm)
+    reading = COMMANDS.get(name)
+    if reading is not None and reading.execute is not None:
+        reading.execute(vm, arguments, None)
+
+
+def _answered(vm: VM, identifier: Any) -> Pending | None:
+    """Return the command that this answer belongs to, and note that QEMU serves again."""
     if vm.stalled is not None:
         vm.stalled = None
-    if command is None:
-        return None
-    name = command[1]
-    if name in _FLAGGED and all(p[1] != name for p in vm.pending.values()):
-        set_guards(vm, denies=(_FLAGGED[name],))
-    if name == "human-monitor-command":
-        set_guards(vm, denies=("anything-sent", "stop-sent", "wakeup-sent"))
-        couple_jobs(vm, _NOTHING, None, 0)
-    return name, command[2]
+    key = identifier if identifier.__class__ in _KEYS else key_of(identifier, 0)
+    command = vm.pending.pop(key, None)
+    if command is not None:
+        return command
+    if not vm.begun:
+        _begin_late(vm)
+    return _oldest_without_id(vm) if identifier is None else vm.unanswered.pop(key, None)
 
 
-def _oldest_without_id(vm: VM) -> Any:
+#: Types of id that are dictionary keys as they are (a bool or a float equals an int, and is none).
+_KEYS: Final = (str, int)
+
+
+def _oldest_without_id(vm: VM) -> Pending | None:
     key = next((k for k in vm.pending if k.__class__ is tuple and k[0] == "#"), None)
-    return vm.pending.pop(key) if key is not None else None
+    return None if key is None else vm.pending.pop(key)
 
 
 def _first_reply(vm: VM) -> None:
-    step(vm, "runstate", vm.runstate, "first reply")
+    step_vm(vm, "runstate", "first reply")
     set_guards(vm, denies=("starting",))
 
 
 def _reply(vm: VM, body: dict[str, Any]) -> None:
     qmp = body.get("qmp") or parsed(body)
-    command = _answered(vm, qmp)
+    identifier = qmp.get("id")
+    command = vm.pending.pop(identifier, None) if identifier.__class__ is str and vm.stalled is None else None
     if command is None:
-        return
-    name, arguments = command
-    if name == "qmp_capabilities":
-        step(vm, "monitor", vm.monitor, "return qmp_capabilities")
-    elif vm.monitor.belief != vm.observers["monitor"].bit["ready"]:
-        step(vm, "monitor", vm.monitor, "answer")
+        command = _answered(vm, identifier)
+        if command is None:
+            return
+    name = command[1]
+    if vm.monitor.belief != _READY:
+        step_vm(vm, "monitor", "return qmp_capabilities" if name == "qmp_capabilities" else "answer")
     if vm.profile & _STARTING:
         _first_reply(vm)
-    run = RETURN.get(name)
-    if run is not None:
-        run(vm, arguments, qmp["return"], vm.time)
+    reading = COMMANDS.get(name)
+    if reading is not None and reading.done is not None:
+        reading.done(vm, command[2], qmp["return"])
 
 
 def _failure(vm: VM, body: dict[str, Any]) -> None:
     qmp = body.get("qmp") or parsed(body)
     error = qmp["error"] if isinstance(qmp["error"], dict) else _NOTHING
-    command = _answered(vm, qmp)
+    command = _answered(vm, qmp.get("id"))
     negotiating = "Expecting capabilities negotiation" in str(error.get("desc", ""))
-    if vm.monitor.belief != vm.observers["monitor"].bit["ready"]:
-        step(vm, "monitor", vm.monitor, "negotiation refused" if negotiating else "answer")
+    if vm.monitor.belief != _READY:
+        step_vm(vm, "monitor", "negotiation refused" if negotiating else "answer")
     if command is None:
         return
-    name, arguments = command
     if vm.profile & _STARTING and not negotiating:
         _first_reply(vm)
-    run = ERROR.get(name)
-    if run is not None:
-        run(vm, arguments, error, vm.time)
+    reading = COMMANDS.get(command[1])
+    if reading is not None and reading.refused is not None:
+        reading.refused(vm, command[2], error)
 
 
 def _greeting(vm: VM, body: dict[str, Any]) -> None:
     qmp = body.get("qmp") or parsed(body)
-    if not vm.process.belief & _BEGUN:
+    if not vm.begun:
         _begin_late(vm)
     version = qmp["QMP"].get("version", _NOTHING).get("qemu", _NOTHING)
     if {"major", "minor", "micro"} <= version.keys():
         vm.observe((version["major"], version["minor"], version["micro"]))
-    step(vm, "process", vm.process, "greeting")
-    step(vm, "monitor", vm.monitor, "greeting")
+    step_vm(vm, "process", "greeting")
+    step_vm(vm, "monitor", "greeting")
 
 
 def _spawned(vm: VM, body: dict[str, Any]) -> None:
-    argv = [str(word) for word in body.get("argv", ())]
-    vm.late = bool(body.get("late"))
+    argv = tuple(str(word) for word in body.get("argv", ()))
+    vm.late, vm.begun = bool(body.get("late")), True
     vm.launch = launch.read(argv)
     vm.pid = body.get("pid")
     vm.exit = None
     told = vm.launch.profile()
-    vm.profile = vm.profile & guards.clear_mask(_LAUNCH) | told
-    step(vm, "process", vm.process, "spawned")
+    set_profile(vm, guards.clear_mask(_LAUNCH), told)
+    step_vm(vm, "process", "spawned")
     for cold in vm.launch.devices:
         if cold.id:
             cell = device(vm, cold.id)
             describe_device(vm, cell, cold.properties)
             cell.generation = cell.generation or 1
             if not vm.late:
-                step(vm, "device", cell, "launched", cold.id)
+                step_device(vm, cold.id, cell, "launched")
     for kind, name in vm.launch.backends:
-        step(vm, kind, backend(vm, kind, name), "launched", name)
+        step(vm, kind, vm.watch.backend, backend(vm, kind, name), "launched", name)
     if vm.late:
         _know_nothing(vm)
         return
-    vm.runstate.belief = vm.observers["runstate"].initial
+    vm.runstate.belief = vm.watch.runstate.initial
     set_guards(vm, holds=("starting",))
-    step(vm, "runstate", vm.runstate, "spawned")
+    step_vm(vm, "runstate", "spawned")
     couple_runstate(vm)
 
 
@@ -173,10 +158,10 @@ _LAUNCH: Final = ("autostart", "incoming", "debugger", "kvm", "others")
 
 def _begin_late(vm: VM) -> None:
     """The first record of a log that does not say how the VM was started: anything may be."""
-    vm.late = True
+    vm.late = vm.begun = True
     _know_nothing(vm)
-    vm.process.belief = vm.observers["process"].of(("running",))
-    vm.monitor.belief = vm.observers["monitor"].of(("closed", "negotiating", "ready"))
+    vm.process.belief = vm.watch.process.of(("running",))
+    vm.monitor.belief = vm.watch.monitor.of(("closed", "negotiating", "ready"))
 
 
 def _know_nothing(vm: VM) -> None:
@@ -196,13 +181,13 @@ def _know_nothing(vm: VM) -> None:
             "shutdown-pauses",
         ),
     )
-    vm.runstate.belief = vm.observers["runstate"].all
-    vm.migration.belief = vm.observers["migration"].all
+    vm.runstate.belief = vm.watch.runstate.all
+    vm.migration.belief = vm.watch.migration.all
     couple_runstate(vm)
 
 
 def _exited(vm: VM, body: dict[str, Any]) -> None:
-    step(vm, "process", vm.process, "exited")
+    step_vm(vm, "process", "exited")
     vm.exit = {key: body[key] for key in ("status", "signal") if key in body}
     _unanswered(vm)
 
@@ -210,13 +195,13 @@ def _exited(vm: VM, body: dict[str, Any]) -> None:
 def _opened(vm: VM, body: dict[str, Any]) -> None:
     if not body.get("first"):
         _gap(vm, body)
-    step(vm, "monitor", vm.monitor, "opened")
+    step_vm(vm, "monitor", "opened")
 
 
 def _lost(vm: VM, body: dict[str, Any]) -> None:
-    step(vm, "monitor", vm.monitor, "lost")
-    step(vm, "process", vm.process, "lost")
-    step(vm, "runstate", vm.runstate, "lost")
+    step_vm(vm, "monitor", "lost")
+    step_vm(vm, "process", "lost")
+    step_vm(vm, "runstate", "lost")
     _unanswered(vm)
     if body.get("by") == "us":
         _gap(vm, body)
@@ -231,10 +216,10 @@ def _unanswered(vm: VM) -> None:
         if not subject:
             continue
         if name in ("device_add", "device_del"):
-            step(vm, "device", device(vm, subject), f"unanswered {name}", device_name(subject))
+            step_device(vm, device_name(subject), device(vm, subject), f"unanswered {name}")
         elif name in _BACKEND_COMMANDS:
             kind = _BACKEND_COMMANDS[name]
-            step(vm, kind, backend(vm, kind, subject), "unanswered", subject)
+            step(vm, kind, vm.watch.backend, backend(vm, kind, subject), "unanswered", subject)
     vm.pending = {}
 
 
@@ -245,7 +230,7 @@ _BACKEND_COMMANDS: Final = {
 
 def _gap(vm: VM, _body: dict[str, Any]) -> None:
     """Facts may be missing: every belief widens to all that any rows lead to."""
-    if not vm.process.belief & _BEGUN:
+    if not vm.begun:
         _begin_late(vm)
         return
     _unanswered(vm)
@@ -265,21 +250,16 @@ def _gap(vm: VM, _body: dict[str, Any]) -> None:
     vm.late = True
 
 
-def _widen(vm: VM, machine: str, cell: Any, subject: str = "") -> None:
-    watcher = vm.observers[machine]
-    before = watcher.names(cell.belief)
-    cell.belief = watcher.reach(cell.belief)
+def _widen(vm: VM, machine: str, cell: Cell, subject: str = "") -> None:
+    watcher = vm.watcher(machine)
+    belief = watcher.reach(cell.belief)
     if isinstance(cell, DeviceCell):
-        cell.belief &= ~watcher.of(("planned", "adding", "hidden")) | (
-            0 if cell.failover == "" else watcher.bit["hidden"]
-        )
-    if watcher.names(cell.belief) != before:
-        cell.since, cell.cause = vm.seq, "gap"
-        vm.changed.append((machine, subject, before, cell))
+        belief &= ~watcher.of(("planned", "adding") if cell.failover else ("planned", "adding", "hidden"))
+    settle(vm, machine, cell, belief, "gap", subject)
 
 
 def _deadline(vm: VM, body: dict[str, Any]) -> None:
-    step(vm, "monitor", vm.monitor, "deadline")
+    step_vm(vm, "monitor", "deadline")
     key = key_of(body.get("id"), 0)
     command = vm.pending.get(key)
     vm.stalled = {
@@ -290,17 +270,17 @@ def _deadline(vm: VM, body: dict[str, Any]) -> None:
 
 
 def _held(vm: VM, _body: dict[str, Any]) -> None:
-    step(vm, "monitor", vm.monitor, "held")
+    step_vm(vm, "monitor", "held")
 
 
 def _begun(vm: VM, body: dict[str, Any]) -> None:
     if body.get("intent") == "plug" and body.get("subject"):
-        step(vm, "device", device(vm, body["subject"]), "planned", body["subject"])
+        step_device(vm, device_name(body["subject"]), device(vm, body["subject"]), "planned")
 
 
 def _ended(vm: VM, body: dict[str, Any]) -> None:
     if body.get("intent") == "plug" and body.get("subject"):
-        step(vm, "device", device(vm, body["subject"]), "plan ended", body["subject"])
+        step_device(vm, device_name(body["subject"]), device(vm, body["subject"]), "plan ended")
 
 
 def _segment(vm: VM, body: dict[str, Any]) -> None:
@@ -314,8 +294,5 @@ KINDS: Final[dict[str, Kind]] = {
     "held": _held, "begun": _begun, "ended": _ended, "segment": _segment,
 }  # fmt: skip
 
-_probe = VM()
-#: The process was heard of: spawned, or it spoke.
-_BEGUN: Final = _probe.observers["process"].all & ~_probe.observers["process"].initial
 _STARTING: Final = guards.may("starting")
-del _probe
+_READY: Final = observer("monitor", None).bit["ready"]

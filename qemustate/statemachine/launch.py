@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -26,7 +27,7 @@ _PORTS: Final = ("pcie-root-port", "ioh3420", "xio3130-downstream")
 _BRIDGES: Final = ("pci-bridge", "pcie-pci-bridge", "i82801b11-bridge")
 
 
-class ColdDevice(msgspec.Struct, frozen=True):
+class ColdDevice(msgspec.Struct, frozen=True, eq=False):
     """One ``-device`` of the command line: its driver, id (or empty), bus (or empty), all its properties."""
 
     driver: str
@@ -35,7 +36,7 @@ class ColdDevice(msgspec.Struct, frozen=True):
     properties: dict[str, Any]
 
 
-class Launch(msgspec.Struct, frozen=True):
+class Launch(msgspec.Struct, frozen=True, eq=False):
     """What the command line says; None where it leaves a thing open."""
 
     autostart: bool = True
@@ -89,14 +90,15 @@ def options(text: str, first: str = "") -> dict[str, Any]:
     return dict(keyval(text, first))
 
 
-def _pairs(argv: list[str]) -> Iterator[tuple[str, str]]:
+def _pairs(argv: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     for number, word in enumerate(argv):
         if word.startswith("-"):
             name = word[2:] if word.startswith("--") else word[1:]
             yield name, argv[number + 1] if number + 1 < len(argv) else ""
 
 
-def read(argv: list[str]) -> Launch:
+@lru_cache(maxsize=512)
+def read(argv: tuple[str, ...]) -> Launch:
     """Read a QEMU command line (``argv[0]`` is the program)."""
     autostart, incoming, debugger, acpi_off = True, False, False, False
     shutdown_pauses: bool | None = False
@@ -162,19 +164,20 @@ def read(argv: list[str]) -> Launch:
     )  # fmt: skip
 
 
-def hotplug_kind(driver: str, bus: str, launch: Launch | None, drivers: dict[str, str]) -> int:
+@lru_cache(maxsize=4096)
+def hotplug_kind(driver: str, launch: Launch | None, parent: str) -> int:
     """Return the guards (:data:`qemustate.statemachine.guards.DEVICE_KINDS`) that describe how a device is unplugged.
 
-    ``drivers`` maps the ids of devices known so far to their drivers, to tell a root port from a bridge.
+    ``parent`` is the driver of the device that provides the bus, to tell a root port from a bridge; empty if unknown.
     """
-    kind = _kind(driver, bus, launch, drivers)
+    kind = _kind(driver, launch, parent)
     if not kind:
         return guards.open_(*guards.DEVICE_KINDS)
     others = [name for name in guards.DEVICE_KINDS if name != kind]
     return guards.held(kind) | guards.denied(*others)
 
 
-def _kind(driver: str, bus: str, launch: Launch | None, drivers: dict[str, str]) -> str:
+def _kind(driver: str, launch: Launch | None, parent: str) -> str:
     if not driver:
         return ""
     if driver.endswith(("-cpu", "-cpu-core")):
@@ -185,20 +188,16 @@ def _kind(driver: str, bus: str, launch: Launch | None, drivers: dict[str, str])
         return "sync"
     if driver.endswith("-ccw") or (launch is not None and launch.machine.startswith(("pseries", "s390"))):
         return "other"
-    if launch is None:
-        return ""
-    return _pci_kind(bus.rsplit("/", maxsplit=1)[-1], launch, drivers)
+    return "" if launch is None else _pci_kind(launch, parent)
 
 
-def _pci_kind(bus: str, launch: Launch, drivers: dict[str, str]) -> str:
-    parent = drivers.get(bus.split(".", maxsplit=1)[0], drivers.get(bus, ""))
+def _pci_kind(launch: Launch, parent: str) -> str:
     machine = launch.machine
-    if machine.startswith(("pc-i440fx", "pc,")) or machine in ("pc", ""):
+    if machine.startswith("pc-i440fx") or machine in ("pc", ""):
         return "acpi"
     if "q35" in machine:
         old = re.fullmatch(r"pc-q35-(\d+)\.(\d+).*", machine)
-        acpi = not launch.acpi_off and (old is None or (int(old[1]), int(old[2])) >= (6, 1))
-        if acpi:
+        if not launch.acpi_off and (old is None or (int(old[1]), int(old[2])) >= (6, 1)):
             return "acpi"
         return "pcie" if parent in _PORTS or not parent else "other"
     if parent in _PORTS:

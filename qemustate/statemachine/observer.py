@@ -14,12 +14,14 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+import msgspec
+
 from qemustate.statemachine import guards
 from qemustate.statemachine.rows import SILENT, Row, Table
 from qemustate.statemachine.tables import TABLES
 
 
-class Step(NamedTuple):
+class Step(msgspec.Struct, frozen=True, gc=False):
     """What one trigger makes of a belief."""
 
     belief: int
@@ -29,13 +31,23 @@ class Step(NamedTuple):
     assumptions: tuple[str, ...]
     #: No row allowed this trigger in any of the believed states.
     impossible: bool
+    #: What the belief showed as before, where it shows as something else now; None where nobody sees a change.
+    before: tuple[str, ...] | None
+    #: Nothing at all is to be done.
+    quiet: bool
+    #: It leaned on an assumption, or is impossible.
+    special: bool
 
 
-class _Compiled(NamedTuple):
-    """The rows of one trigger: (source bit, dest bit, guard mask, row), and the profile bits that matter."""
+class Moves(msgspec.Struct, frozen=True, gc=False):
+    """The rows of one trigger, and the steps worked out so far.
 
-    moves: tuple[tuple[int, int, int, Row], ...]
+    ``known`` is keyed by belief and relevant profile bits, or by the belief alone where no guard matters.
+    """
+
+    rows: tuple[tuple[int, int, int, Row], ...]
     relevant: int
+    known: dict[tuple[int, int] | int, Step]
 
 
 class Observer:
@@ -52,61 +64,64 @@ class Observer:
             triggers = taken.setdefault(row.trigger, [])
             if row.in_version(version):
                 triggers.append(row)
-        self._silent = self._compile(taken.pop(SILENT, []))
-        self.silent_relevant: Final = self._silent.relevant
-        self._rows = {trigger: self._compile(found) for trigger, found in taken.items()}
-        self._steps: dict[str, dict[tuple[int, int], Step]] = {trigger: {} for trigger in self._rows}
-        self._relevant = {t: c.relevant | self.silent_relevant for t, c in self._rows.items()}
+        self._silent = self._compiled(taken.pop(SILENT, []))
+        self.silent_relevant: Final = _relevant(self._silent)
+        self.moves: Final = {trigger: self._moves(found) for trigger, found in taken.items()}
+        self._shown: dict[str, int] = {}
+        for state, bit in self.bit.items():
+            shown = table.shown(state)
+            self._shown[shown] = self._shown.get(shown, 0) | bit
         self._closures: dict[tuple[int, int], int] = {}
         self._names: dict[int, tuple[str, ...]] = {}
 
-    def _compile(self, found: list[Row]) -> _Compiled:
-        moves = tuple((self.bit[r.source], self.bit[r.dest], guards.mask(r.when), r) for r in found)
-        relevant = 0
-        for _, _, needed, _ in moves:
-            relevant |= needed
-        return _Compiled(moves, relevant)
+    def _compiled(self, found: list[Row]) -> tuple[tuple[int, int, int, Row], ...]:
+        return tuple((self.bit[r.source], self.bit[r.dest], guards.mask(r.when), r) for r in found)
+
+    def _moves(self, found: list[Row]) -> Moves:
+        compiled = self._compiled(found)
+        return Moves(compiled, _relevant(compiled) | self.silent_relevant, {})
 
     @property
     def triggers(self) -> Iterable[str]:
         """The triggers this table knows, silent rows aside."""
-        return self._rows.keys()
+        return self.moves.keys()
 
     def image(self, trigger: str, belief: int, profile: int) -> Step:
-        """Return the belief after ``trigger``. A trigger the table does not know raises KeyError."""
-        key = (belief, profile & self._relevant[trigger])
-        steps = self._steps[trigger]
-        step = steps.get(key)
-        if step is None:
-            step = steps[key] = self._image(trigger, belief, profile)
+        """Return what ``trigger`` makes of a belief. A trigger the table does not know raises KeyError."""
+        moves = self.moves[trigger]
+        key = (belief, profile & moves.relevant) if moves.relevant else belief
+        return moves.known.get(key) or self.learn(moves, belief, profile)
+
+    def learn(self, moves: Moves, belief: int, profile: int) -> Step:
+        """Work out a step that is not among the known ones, and keep it."""
+        after, cause, assumptions = self._apply(moves, belief, profile)
+        impossible = not after
+        if impossible:
+            # Believe whatever this trigger can lead to, from anywhere, guards or no guards.
+            after = self._apply(moves, self.all, profile)[0] or self._apply(moves, self.all, ~0)[0] or belief
+            cause, assumptions = "", set()
+        closed = self.closure(after, profile)
+        assumptions |= {row.assumption for _, dest, _, row in self._silent if closed & ~after & dest}
+        assumptions.discard("")
+        before = self.names(belief)
+        quiet = closed == belief and not assumptions and not impossible
+        shown = None if self.names(closed) == before else before
+        special = impossible or bool(assumptions)
+        step = Step(closed, cause, tuple(sorted(assumptions)), impossible, shown, quiet, special)
+        moves.known[(belief, profile & moves.relevant) if moves.relevant else belief] = step
         return step
 
-    def _image(self, trigger: str, belief: int, profile: int) -> Step:
-        step = self._apply(trigger, belief, profile)
-        if step.belief:
-            closed = self.closure(step.belief, profile)
-            leaned_on = {
-                row.assumption for _, dest, _, row in self._silent.moves if closed & ~step.belief & dest
-            }
-            leaned_on.discard("")
-            return step._replace(belief=closed, assumptions=tuple(sorted(leaned_on.union(step.assumptions))))
-        # Impossible: believe whatever this trigger can lead to, from anywhere, guards or no guards.
-        anywhere = self._apply(trigger, self.all, profile).belief or self._apply(trigger, self.all, ~0).belief
-        return Step(self.closure(anywhere or belief, profile), "", (), impossible=True)
-
-    def _apply(self, trigger: str, belief: int, profile: int) -> Step:
+    def _apply(self, moves: Moves, belief: int, profile: int) -> tuple[int, str, set[str]]:
         after = 0
         causes: set[str] = set()
         assumptions: set[str] = set()
-        for source, dest, needed, row in self._rows[trigger].moves:
+        for source, dest, needed, row in moves.rows:
             if belief & source and profile & needed == needed:
                 after |= dest
                 if source != dest:
                     causes.add(row.cause)
-                if row.assumption:
-                    assumptions.add(row.assumption)
-        cause = causes.pop() if len(causes) == 1 else ""
-        return Step(after, cause, tuple(sorted(assumptions)), impossible=False)
+                assumptions.add(row.assumption)
+        return after, causes.pop() if len(causes) == 1 else "", assumptions
 
     def closure(self, belief: int, profile: int) -> int:
         """Return ``belief`` and all that the possible silent rows lead to from there."""
@@ -116,7 +131,7 @@ class Observer:
             closed, before = belief, 0
             while closed != before:
                 before = closed
-                for source, dest, needed, _ in self._silent.moves:
+                for source, dest, needed, _ in self._silent:
                     if closed & source and profile & needed == needed:
                         closed |= dest
             self._closures[key] = closed
@@ -127,15 +142,15 @@ class Observer:
         before = 0
         while belief != before:
             before = belief
-            for compiled in (self._silent, *self._rows.values()):
-                for source, dest, _, _ in compiled.moves:
+            for rows in (self._silent, *(moves.rows for moves in self.moves.values())):
+                for source, dest, _, _ in rows:
                     if belief & source:
                         belief |= dest
         return belief
 
     def showing(self, shown: str) -> int:
         """Return the states that show as this name; 0 where the table has none."""
-        return sum(bit for state, bit in self.bit.items() if self.table.shown(state) == shown)
+        return self._shown.get(shown, 0)
 
     def names(self, belief: int) -> tuple[str, ...]:
         """Return the names a belief shows as: sorted, each once."""
@@ -157,7 +172,32 @@ class Observer:
         return belief
 
 
+def _relevant(compiled: tuple[tuple[int, int, int, Row], ...]) -> int:
+    relevant = 0
+    for _, _, needed, _ in compiled:
+        relevant |= needed
+    return relevant
+
+
 @lru_cache(maxsize=64)
 def observer(table_name: str, version: tuple[int, ...] | None) -> Observer:
     """Return the shared observer of a table for a QEMU version ``(major, minor, micro)``."""
     return Observer(TABLES[table_name], version)
+
+
+class Watchers(NamedTuple):
+    """The observers of all tables, for one QEMU version."""
+
+    process: Observer
+    monitor: Observer
+    runstate: Observer
+    migration: Observer
+    device: Observer
+    job: Observer
+    backend: Observer
+
+
+@lru_cache(maxsize=16)
+def watchers(version: tuple[int, ...] | None) -> Watchers:
+    """Return the shared observers for a QEMU version ``(major, minor, micro)``."""
+    return Watchers(*(observer(name, version) for name in Watchers._fields))

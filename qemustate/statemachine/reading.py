@@ -2,82 +2,137 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
 from qemustate.statemachine.effects import EFFECTS, Effect
 from qemustate.statemachine.evidence import EVIDENCE, Evidence
 from qemustate.statemachine.state import BACKENDS, VM
-from qemustate.statemachine.stepping import backend, device, device_name, set_guards, step
+from qemustate.statemachine.stepping import (
+    backend,
+    device,
+    device_name,
+    guard_masks,
+    set_profile,
+    step,
+    step_device,
+)
 
-Step = Callable[[VM, dict[str, Any], Any, int], None]
+
+class Reading(NamedTuple):
+    """What a command means when it is sent, done and refused; None where nothing follows."""
+
+    execute: Effect | None
+    done: Effect | None
+    refused: Effect | None
 
 
-def _compile(row: Evidence) -> Step:
-    parts: list[Step] = []
+def _compile(row: Evidence) -> list[Effect]:
+    parts: list[Effect] = []
     if row.holds or row.denies:
-        holds, denies = row.holds, row.denies
-        parts.append(lambda vm, _data, _answer, _at: set_guards(vm, holds=holds, denies=denies))
+        kept, added = guard_masks(row.holds, row.denies)
+        parts.append(lambda vm, _data, _answer: set_profile(vm, kept, added))
     if row.effect:
-        effect: Effect = EFFECTS[row.effect]
-        parts.append(effect)
+        parts.append(EFFECTS[row.effect])
     if row.machine:
         parts.append(_stepper(row.machine, row.trigger, row.subject))
-    run = parts[0] if len(parts) == 1 else _sequence(tuple(parts))
-    return _conditional(row.where, run) if row.where else run
+    return [_conditional(row.where, _sequence(parts))] if row.where else parts
 
 
-def _stepper(machine: str, trigger: str, subject: str) -> Step:
-    def vm_wide(vm: VM, _data: dict[str, Any], _answer: Any, _at: int) -> None:
-        step(vm, machine, getattr(vm, machine), trigger)
-
-    def every_device(vm: VM, _data: dict[str, Any], _answer: Any, _at: int) -> None:
-        for name, cell in vm.devices.items():
-            step(vm, "device", cell, trigger, name)
-
-    def one_device(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
-        if name := data.get(subject):
-            step(vm, "device", device(vm, str(name)), trigger, device_name(str(name)))
-
-    def one_backend(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
-        if name := data.get(subject):
-            step(vm, machine, backend(vm, machine, str(name)), trigger, str(name))
-
+def _stepper(machine: str, trigger: str, subject: str) -> Effect:
     if machine in BACKENDS:
-        return one_backend
-    return {"devices": every_device, "device": one_device}.get(machine, vm_wide)
+        return _backend_stepper(machine, trigger, subject)
+    if machine == "device":
+        return _device_stepper(trigger, subject)
+    if machine == "devices":
+        return _restless_stepper(trigger)
+    return _vm_stepper(machine, trigger)
 
 
-def _sequence(parts: tuple[Step, ...]) -> Step:
-    def run(vm: VM, data: dict[str, Any], answer: Any, at: int) -> None:
-        for part in parts:
-            part(vm, data, answer, at)
+def _vm_stepper(machine: str, trigger: str) -> Effect:
+    cell_of, watcher_of = attrgetter(machine), attrgetter(machine)
+    return lambda vm, _data, _answer: step(vm, machine, watcher_of(vm.watch), cell_of(vm), trigger)
+
+
+def _backend_stepper(kind: str, trigger: str, subject: str) -> Effect:
+    collection_of = attrgetter(BACKENDS[kind])
+
+    def run(vm: VM, data: dict[str, Any], _answer: Any) -> None:
+        name = data.get(subject)
+        if name.__class__ is str and name:
+            cell = collection_of(vm).get(name) or backend(vm, kind, name)
+            step(vm, kind, vm.watch.backend, cell, trigger, name)
 
     return run
 
 
-def _conditional(where: tuple[str, Any], then: Step) -> Step:
+def _device_stepper(trigger: str, subject: str) -> Effect:
+    def run(vm: VM, data: dict[str, Any], _answer: Any) -> None:
+        name = data.get(subject)
+        if name.__class__ is str and name:
+            step_device(vm, device_name(name), device(vm, name), trigger)
+
+    return run
+
+
+def _restless_stepper(trigger: str) -> Effect:
+    def run(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
+        if vm.restless:
+            for name, cell in list(vm.restless.items()):
+                step_device(vm, name, cell, trigger)
+
+    return run
+
+
+def _sequence(parts: list[Effect]) -> Effect:
+    if len(parts) == 1:
+        return parts[0]
+
+    if len(parts) == 2:
+        first, second = parts
+
+        def both(vm: VM, data: dict[str, Any], answer: Any) -> None:
+            first(vm, data, answer)
+            second(vm, data, answer)
+
+        return both
+
+    def run(vm: VM, data: dict[str, Any], answer: Any) -> None:
+        for part in parts:
+            part(vm, data, answer)
+
+    return run
+
+
+def _conditional(where: tuple[str, Any], then: Effect) -> Effect:
     path, wanted = where
 
-    def run(vm: VM, data: dict[str, Any], answer: Any, at: int) -> None:
+    def run(vm: VM, data: dict[str, Any], answer: Any) -> None:
         met = wanted in str(answer.get("desc", "")) if path == "desc" else data.get(path) == wanted
         if met:
-            then(vm, data, answer, at)
+            then(vm, data, answer)
 
     return run
 
 
-def _gathered(prefix: str) -> dict[str, Step]:
-    found: dict[str, list[Step]] = {}
+def _gathered(prefix: str) -> dict[str, Effect]:
+    found: dict[str, list[Effect]] = {}
     for row in EVIDENCE:
         word, _, name = row.seen.rpartition(" ")
         if word == prefix:
-            found.setdefault(name, []).append(_compile(row))
-    return {name: steps[0] if len(steps) == 1 else _sequence(tuple(steps)) for name, steps in found.items()}
+            found.setdefault(name, []).extend(_compile(row))
+    return {name: _sequence(parts) for name, parts in found.items()}
 
 
-#: What is seen -> its steps.
+def _commands() -> dict[str, Reading]:
+    execute, done, refused = _gathered("execute"), _gathered("return"), _gathered("error")
+    return {
+        name: Reading(execute.get(name), done.get(name), refused.get(name))
+        for name in sorted({*execute, *done, *refused})
+    }
+
+
+#: Event -> what it means.
 EVENTS: Final = _gathered("")
-EXECUTE: Final = _gathered("execute")
-RETURN: Final = _gathered("return")
-ERROR: Final = _gathered("error")
+#: Command -> what it means, sent, done and refused.
+COMMANDS: Final = _commands()

@@ -221,7 +221,7 @@ class Checker:
         for seq, name, _, _ in sorted([*vm.pending.values(), *vm.unanswered.values()], key=lambda p: p[0]):
             if name != "quit":
                 self._found("command-without-reply", name, "no answer in this trace", seq)
-        leaving = vm.observers["device"].bit["leaving"]
+        leaving = vm.watch.device.bit["leaving"]
         exited = vm.names("process", vm.process) == ("exited",)
         for name, cell in vm.devices.items():
             possible = vm.names("device", cell)

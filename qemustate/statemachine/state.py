@@ -12,7 +12,8 @@ from typing import Any, Final, TypeVar
 
 from qemustate.statemachine import guards
 from qemustate.statemachine.launch import Launch
-from qemustate.statemachine.observer import Observer, observer
+from qemustate.statemachine.observer import Observer, watchers
+from qemustate.statemachine.tables.device import RESTLESS
 
 #: The kinds of backend: collection of :class:`VM` -> kind.
 BACKENDS: Final = {"node": "nodes", "netdev": "netdevs", "chardev": "chardevs", "object": "objects"}
@@ -70,10 +71,38 @@ class VM:
     """Everything the facts so far say about one VM."""
 
     __slots__ = (
-        "assumptions", "balloon", "changed", "chardevs", "devices", "exit", "jobs", "late", "launch", "memory",
-        "migration", "monitor", "name", "netdevs", "nodes", "objects", "observers", "pending", "pid", "process",
-        "profile", "resumed_at", "runstate", "seq", "stalled", "throttled", "time", "unanswered",
-        "version", "violations",
+        "assumptions",
+        "balloon",
+        "begun",
+        "changed",
+        "chardevs",
+        "devices",
+        "exit",
+        "jobs",
+        "late",
+        "launch",
+        "memory",
+        "migration",
+        "monitor",
+        "name",
+        "netdevs",
+        "nodes",
+        "objects",
+        "pending",
+        "pid",
+        "process",
+        "profile",
+        "restless",
+        "resumed",
+        "runstate",
+        "seq",
+        "stalled",
+        "throttled",
+        "time",
+        "unanswered",
+        "version",
+        "violations",
+        "watch",
     )  # fmt: skip
 
     def __init__(self, name: str = "vm") -> None:
@@ -82,15 +111,18 @@ class VM:
         self.time = 0
         self.version: tuple[int, ...] | None = None
         self.launch: Launch | None = None
+        #: The process was heard of: spawned, or it spoke.
+        self.begun = False
+        #: Devices whose next RESUME or RESET may matter: neither quietly present nor gone.
+        self.restless: dict[str, DeviceCell] = {}
         #: Nobody saw the beginning: what was never heard of may exist.
         self.late = False
-        self.observers: dict[str, Observer] = {}
         self.observe(None)
         self.profile = _nothing_known()
-        self.process = Cell(self.observers["process"].initial)
-        self.monitor = Cell(self.observers["monitor"].initial)
-        self.runstate = Cell(self.observers["runstate"].initial)
-        self.migration = Cell(self.observers["migration"].initial)
+        self.process = Cell(self.watch.process.initial)
+        self.monitor = Cell(self.watch.monitor.initial)
+        self.runstate = Cell(self.watch.runstate.initial)
+        self.migration = Cell(self.watch.migration.initial)
         self.devices: dict[str, DeviceCell] = {}
         self.jobs: dict[str, JobCell] = {}
         self.nodes: dict[str, Cell] = {}
@@ -105,8 +137,8 @@ class VM:
         self.pid: int | None = None
         self.exit: dict[str, int] | None = None
         self.stalled: dict[str, Any] | None = None
-        #: QEMU's clock (microseconds) at the last RESUME, and at the last event of each rate-limited cause.
-        self.resumed_at = 0
+        #: The last RESUME, and QEMU's clock (microseconds) at the last event of each rate-limited cause.
+        self.resumed: dict[str, Any] = {}
         self.throttled: dict[str, int] = {}
         self.assumptions: Counter[str] = Counter()
         #: What the current record changed, and what no row allowed: (rule, subject, sentence).
@@ -116,12 +148,16 @@ class VM:
     def observe(self, version: tuple[int, ...] | None) -> None:
         """Use the tables as that QEMU version has them."""
         self.version = version
-        for table in ("process", "monitor", "runstate", "migration", "device", "job", "backend"):
-            self.observers[table] = observer(table, version)
+        self.watch = watchers(version)
+
+    def watcher(self, machine: str) -> Observer:
+        """Return the observer of a machine, by its name (``device``) or its kind of backend (``node``)."""
+        found: Observer = getattr(self.watch, "backend" if machine in BACKENDS else machine)
+        return found
 
     def names(self, machine: str, cell: Cell) -> tuple[str, ...]:
         """Return what a cell's belief shows as."""
-        return self.observers["backend" if machine in BACKENDS else machine].names(cell.belief)
+        return self.watcher(machine).names(cell.belief)
 
     # --- plain forms
 
@@ -171,7 +207,7 @@ class VM:
 
         launch = self.launch
         return {
-            "name": self.name, "seq": self.seq, "time": self.time, "late": self.late, "profile": hex(self.profile),
+            "name": self.name, "seq": self.seq, "time": self.time, "late": self.late, "begun": self.begun, "profile": hex(self.profile),
             "version": list(self.version) if self.version else None,
             "launch": None if launch is None else _launch_plain(launch),
             **{m: cell(getattr(self, m)) for m in ("process", "monitor", "runstate", "migration")},
@@ -180,7 +216,7 @@ class VM:
             **{c: {n: cell(b) for n, b in getattr(self, c).items()} for c in BACKENDS.values()},
             "balloon": self.balloon, "memory": {k: dict(v) for k, v in self.memory.items()},
             "pending": [list(p) for p in self.pending.values()], "unanswered": [list(p) for p in self.unanswered.values()],
-            "pid": self.pid, "exit": self.exit, "stalled": self.stalled, "resumed_at": self.resumed_at,
+            "pid": self.pid, "exit": self.exit, "stalled": self.stalled, "resumed": self.resumed,
             "throttled": dict(self.throttled), "assumptions": dict(self.assumptions),
         }  # fmt: skip
 
@@ -189,13 +225,15 @@ class VM:
         """Return the state that :meth:`to_plain` described."""
         vm = cls(plain["name"])
         vm.observe(tuple(plain["version"]) if plain["version"] else None)
-        for name in ("seq", "time", "late", "balloon", "pid", "exit", "stalled", "resumed_at"):
+        for name in ("seq", "time", "late", "begun", "balloon", "pid", "exit", "stalled", "resumed"):
             setattr(vm, name, plain[name])
         vm.profile = int(plain["profile"], 16)
         vm.launch = None if plain["launch"] is None else _launch_back(plain["launch"])
         for machine in ("process", "monitor", "runstate", "migration"):
             _fill(getattr(vm, machine), plain[machine])
         vm.devices = {n: _fill(DeviceCell(0), c, *_DEVICE) for n, c in plain["devices"].items()}
+        restless = vm.watch.device.of(RESTLESS)
+        vm.restless = {n: d for n, d in vm.devices.items() if d.belief & restless}
         vm.jobs = {n: _fill(JobCell(0), c, "type", "error") for n, c in plain["jobs"].items()}
         for collection in BACKENDS.values():
             setattr(vm, collection, {n: _fill(Cell(0), c) for n, c in plain[collection].items()})
@@ -234,7 +272,7 @@ def _launch_back(plain: dict[str, Any]) -> Launch:
 
 def key_of(identifier: Any, seq: int) -> Any:
     """Return a dictionary key for a command's id, any JSON value; commands without an id are told apart by ``seq``."""
-    if identifier.__class__ is str:
+    if identifier.__class__ is str or identifier.__class__ is int:
         return identifier
     return ("#", seq) if identifier is None else ("json", repr(identifier))
 

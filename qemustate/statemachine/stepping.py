@@ -6,45 +6,86 @@ and what no row allowed in ``vm.violations``.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from qemustate.statemachine import guards
 from qemustate.statemachine.launch import hotplug_kind
+from qemustate.statemachine.observer import Observer, Step, observer
 from qemustate.statemachine.state import BACKENDS, VM, Cell, DeviceCell, JobCell
 from qemustate.statemachine.tables import migration
+from qemustate.statemachine.tables.device import RESTLESS
 
-#: Which table a machine's name stands for.
-_TABLE: Final = {**dict.fromkeys(BACKENDS, "backend"), "device": "device", "job": "job"}
+_RESTLESS: Final = observer("device", None).of(RESTLESS)
 
 
-def step(vm: VM, machine: str, cell: Cell, trigger: str, subject: str = "") -> None:
+def step(vm: VM, machine: str, watcher: Observer, cell: Cell, trigger: str, subject: str = "") -> None:
     """Step one machine with a trigger its table knows."""
-    watcher = vm.observers[_TABLE.get(machine, machine)]
-    profile = vm.profile | cell.kind if machine == "device" else vm.profile  # type: ignore[attr-defined]
-    after = watcher.image(trigger, cell.belief, profile)
-    if after.assumptions:
-        vm.assumptions.update(after.assumptions)
-    if after.impossible:
-        was = ", ".join(watcher.names(cell.belief))
-        vm.violations.append((f"{machine}-transition", subject, f"{trigger} cannot follow {was}"))
-    if after.belief != cell.belief:
-        _settle(vm, machine, cell, after.belief, after.cause, subject)
-
-
-def _settle(vm: VM, machine: str, cell: Cell, belief: int, cause: str, subject: str) -> None:
-    watcher = vm.observers[_TABLE.get(machine, machine)]
-    before, cell.belief = watcher.names(cell.belief), belief
-    if watcher.names(belief) != before:
-        cell.since, cell.cause = vm.seq, cause
-        vm.changed.append((machine, subject, before, cell))
+    moves = watcher.moves[trigger]
+    relevant = moves.relevant
+    key = (cell.belief, vm.profile & relevant) if relevant else cell.belief
+    after = moves.known.get(key) or watcher.learn(moves, cell.belief, vm.profile)
+    if after.quiet:
+        return
+    if after.special:
+        _note(vm, machine, cell, after, trigger, subject)
+    cell.belief = after.belief
     if machine == "runstate":
         couple_runstate(vm)
+    if after.before is not None:
+        cell.since, cell.cause = vm.seq, after.cause
+        vm.changed.append((machine, subject, after.before, cell))
+
+
+def step_vm(vm: VM, machine: str, trigger: str) -> None:
+    """Step a machine of which a VM has one: process, monitor, run state, migration."""
+    step(vm, machine, getattr(vm.watch, machine), getattr(vm, machine), trigger)
+
+
+def step_device(vm: VM, name: str, cell: DeviceCell, trigger: str) -> None:
+    """Step a device: its table's rows look at the rule of its bus too."""
+    watcher = vm.watch.device
+    moves = watcher.moves[trigger]
+    belief, profile = cell.belief, vm.profile | cell.kind
+    relevant = moves.relevant
+    after = moves.known.get((belief, profile & relevant) if relevant else belief) or watcher.learn(
+        moves, belief, profile
+    )
+    if after.quiet:
+        return
+    if after.special:
+        _note(vm, "device", cell, after, trigger, name)
+    cell.belief = after.belief
+    if after.before is not None:
+        cell.since, cell.cause = vm.seq, after.cause
+        vm.changed.append(("device", name, after.before, cell))
+    if after.belief & _RESTLESS:
+        vm.restless[name] = cell
+    elif name in vm.restless:
+        del vm.restless[name]
+
+
+def _note(vm: VM, machine: str, cell: Cell, after: Step, trigger: str, subject: str) -> None:
+    """Count the assumptions a step leaned on, and note it where no row allowed it."""
+    for name in after.assumptions:
+        vm.assumptions[name] += 1
+    if after.impossible:
+        was = ", ".join(vm.names(machine, cell))
+        vm.violations.append((f"{machine}-transition", subject, f"{trigger} cannot follow {was}"))
+
+
+def _fidget(vm: VM, name: str, cell: DeviceCell) -> None:
+    """Keep in mind the devices that the next RESUME or RESET may move."""
+    if cell.belief & _RESTLESS:
+        vm.restless[name] = cell
+    else:
+        vm.restless.pop(name, None)
 
 
 def narrow(vm: VM, machine: str, cell: Cell, states: int, subject: str = "", *, said: str) -> None:
     """Keep of a belief what QEMU ``said`` is true; if that leaves nothing, believe QEMU and note a violation."""
-    watcher = vm.observers[_TABLE.get(machine, machine)]
-    profile = vm.profile | cell.kind if machine == "device" else vm.profile  # type: ignore[attr-defined]
+    watcher = vm.watcher(machine)
+    profile = vm.profile | cell.kind if isinstance(cell, DeviceCell) else vm.profile
     left = cell.belief & states
     if not left and states:
         was = ", ".join(watcher.names(cell.belief))
@@ -52,42 +93,66 @@ def narrow(vm: VM, machine: str, cell: Cell, states: int, subject: str = "", *, 
             (f"{machine}-contradicted", subject, f"{said}, and the facts allowed only {was}")
         )
         left = states
-    left = watcher.closure(left, profile)
-    if left != cell.belief:
-        _settle(vm, machine, cell, left, "query", subject)
+    settle(vm, machine, cell, watcher.closure(left, profile), "query", subject)
+
+
+def settle(vm: VM, machine: str, cell: Cell, belief: int, cause: str, subject: str = "") -> None:
+    """Give a machine a belief that no row led to, and note the change."""
+    if belief == cell.belief:
+        return
+    watcher = vm.watcher(machine)
+    before, cell.belief = watcher.names(cell.belief), belief
+    if watcher.names(belief) != before:
+        cell.since, cell.cause = vm.seq, cause
+        vm.changed.append((machine, subject, before, cell))
+    if machine == "runstate":
+        couple_runstate(vm)
+    elif isinstance(cell, DeviceCell):
+        _fidget(vm, subject, cell)
 
 
 def set_guards(
     vm: VM, *, holds: tuple[str, ...] = (), denies: tuple[str, ...] = (), opens: tuple[str, ...] = ()
 ) -> None:
     """Set guards; silent rows that this allows are taken."""
-    profile = vm.profile & guards.clear_mask((*holds, *denies, *opens))
-    profile |= guards.held(*holds) | guards.denied(*denies) | guards.open_(*opens)
-    set_profile(vm, profile)
+    set_profile(vm, *guard_masks(holds, denies, opens))
 
 
-def set_profile(vm: VM, profile: int) -> None:
-    """Replace the profile, and close the beliefs whose silent rows look at what changed."""
-    changed, vm.profile = vm.profile ^ profile, profile
+@lru_cache(maxsize=1024)
+def guard_masks(
+    holds: tuple[str, ...], denies: tuple[str, ...], opens: tuple[str, ...] = ()
+) -> tuple[int, int]:
+    """Return the *and* and *or* masks that set these guards in a profile."""
+    kept = guards.clear_mask((*holds, *denies, *opens))
+    return kept, guards.held(*holds) | guards.denied(*denies) | guards.open_(*opens)
+
+
+def set_profile(vm: VM, kept: int, added: int) -> None:
+    """Change the profile by masks, and close the beliefs whose silent rows look at what changed."""
+    before = vm.profile
+    profile = vm.profile = before & kept | added
+    changed = profile ^ before
     if not changed:
         return
-    for machine in ("runstate", "migration"):
-        watcher = vm.observers[machine]
-        if changed & watcher.silent_relevant:
-            cell: Cell = getattr(vm, machine)
-            closed = watcher.closure(cell.belief, profile)
-            if closed != cell.belief:
-                _settle(vm, machine, cell, closed, "", "")
+    watch = vm.watch
+    if changed & watch.runstate.silent_relevant:
+        settle(vm, "runstate", vm.runstate, watch.runstate.closure(vm.runstate.belief, profile), "")
+    if changed & watch.migration.silent_relevant:
+        settle(vm, "migration", vm.migration, watch.migration.closure(vm.migration.belief, vm.profile), "")
 
 
 def couple_runstate(vm: VM) -> None:
     """Tell the guards of other machines whether the vCPUs may run."""
-    running = vm.observers["runstate"].bit["running"]
     belief = vm.runstate.belief
-    bits = guards.may("vcpus-run") if belief & running else 0
-    if belief & ~running:
-        bits |= guards.maynot("vcpus-run")
-    vm.profile = vm.profile & guards.clear_mask(("vcpus-run",)) | bits
+    bits = _VCPUS_MAY if belief == _RUNNING else _VCPUS_EITHER if belief & _RUNNING else _VCPUS_MAYNOT
+    vm.profile = vm.profile & _VCPUS_FORGET | bits
+
+
+_RUNNING: Final = observer("runstate", None).bit["running"]
+_VCPUS_MAY: Final = guards.may("vcpus-run")
+_VCPUS_MAYNOT: Final = guards.maynot("vcpus-run")
+_VCPUS_EITHER: Final = _VCPUS_MAY | _VCPUS_MAYNOT
+_VCPUS_FORGET: Final = guards.clear_mask(("vcpus-run",))
 
 
 def incoming(vm: VM) -> bool:
@@ -97,13 +162,13 @@ def incoming(vm: VM) -> bool:
 
 def couple_migration(vm: VM) -> None:
     """Tell the guards of the run state how far a migration may be."""
-    watcher = vm.observers["migration"]
+    watcher = vm.watch.migration
     belief = vm.migration.belief
     resting = watcher.of(migration.RESTING)
     bits = guards.may("outgoing") if belief & ~resting else 0
     bits |= guards.maynot("outgoing") if belief & resting else 0
     colo = guards.open_("colo") if belief & watcher.bit["colo"] else guards.denied("colo")
-    set_profile(vm, vm.profile & guards.clear_mask(("colo",)) | colo)
+    set_profile(vm, guards.clear_mask(("colo",)), colo)
     if incoming(vm):
         set_guards(vm, denies=("outgoing", "switchover"))
         return
@@ -122,15 +187,18 @@ def couple_migration(vm: VM) -> None:
             if belief & past
             else guards.maynot("switchover")
         )
-    set_profile(vm, vm.profile & guards.clear_mask(("outgoing", "switchover")) | bits)
+    set_profile(vm, guards.clear_mask(("outgoing", "switchover")), bits)
 
 
 def device(vm: VM, name: str) -> DeviceCell:
     """Return the device of that id or QOM path: what may be, if it was never heard of."""
+    cell = vm.devices.get(name)
+    if cell is not None:
+        return cell
     name = device_name(name)
     cell = vm.devices.get(name)
     if cell is None:
-        watcher = vm.observers["device"]
+        watcher = vm.watch.device
         belief = (
             watcher.of(("gone", "present", "present-off", "unplugging", "ejected"))
             if vm.late
@@ -142,8 +210,12 @@ def device(vm: VM, name: str) -> DeviceCell:
 
 def device_name(name: str) -> str:
     """Return a device's id for its id or its QOM path: ``/machine/peripheral/ID`` is ``ID``."""
-    prefix = "/machine/peripheral/"
-    return name[len(prefix) :] if name.startswith(prefix) and "/" not in name[len(prefix) :] else name
+    if name.startswith(_PERIPHERAL) and "/" not in name[len(_PERIPHERAL) :]:
+        return name[len(_PERIPHERAL) :]
+    return name
+
+
+_PERIPHERAL: Final = "/machine/peripheral/"
 
 
 def describe_device(vm: VM, cell: DeviceCell, properties: dict[str, object]) -> None:
@@ -151,16 +223,22 @@ def describe_device(vm: VM, cell: DeviceCell, properties: dict[str, object]) -> 
     cell.driver = str(properties.get("driver", ""))
     cell.bus = str(properties.get("bus", ""))
     cell.failover = str(properties.get("failover_pair_id", ""))
-    drivers = {name: d.driver for name, d in vm.devices.items()}
     failover = guards.held("failover") if cell.failover else guards.denied("failover")
-    cell.kind = hotplug_kind(cell.driver, cell.bus, vm.launch, drivers) | failover
+    cell.kind = hotplug_kind(cell.driver, vm.launch, driver_of(vm, cell.bus)) | failover
+
+
+def driver_of(vm: VM, bus: str) -> str:
+    """Return the driver of the device that provides a bus (``rp0``, or ``scsi0.0`` of ``scsi0``); empty where unknown."""
+    name = bus.rpartition("/")[2]
+    cell = vm.devices.get(name) or vm.devices.get(name.partition(".")[0])
+    return cell.driver if cell else ""
 
 
 def job(vm: VM, name: str) -> JobCell:
     """Return the job of that id: any status, if the beginning was not seen."""
     cell = vm.jobs.get(name)
     if cell is None:
-        watcher = vm.observers["job"]
+        watcher = vm.watch.job
         cell = vm.jobs[name] = JobCell(watcher.all if vm.late else watcher.initial)
     return cell
 
@@ -170,6 +248,6 @@ def backend(vm: VM, kind: str, name: str) -> Cell:
     collection: dict[str, Cell] = getattr(vm, BACKENDS[kind])
     cell = collection.get(name)
     if cell is None:
-        watcher = vm.observers["backend"]
+        watcher = vm.watch.backend
         cell = collection[name] = Cell(watcher.of(("gone", "present")) if vm.late else watcher.initial)
     return cell

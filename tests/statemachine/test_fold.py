@@ -34,7 +34,7 @@ def traffic():
     numbers = st.integers(1, 6).map(str)
     commands = st.builds(
         lambda name, data, i: ("command", {"qmp": {"execute": name, "arguments": data, "id": i}}),
-        st.sampled_from([*reading.RETURN, *reading.EXECUTE, "query-block"]), data, numbers,
+        st.sampled_from([*reading.COMMANDS, "query-block"]), data, numbers,
     )  # fmt: skip
     value = st.sampled_from(
         [

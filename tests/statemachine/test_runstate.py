@@ -91,6 +91,7 @@ def test_a_cause_that_does_not_stop_explains_nothing(running):
     """WATCHDOG with action none is no cause of the next STOP."""
     w = running()
     w.event("WATCHDOG", action="none")
+    w.clock += 5_000_000
     w.event("STOP")
 
     assert "watchdog" not in w.runstate

@@ -1,7 +1,7 @@
 """The few meanings that a row of evidence cannot say: each a function named in its row.
 
-Every function takes the VM, the event's data or the command's arguments, the answer (the reply's ``return``, or the
-error object; None for an event), and QEMU's time stamp in microseconds. It sets guards and steps machines, no more.
+Every function takes the VM, the event's data or the command's arguments, and what there is besides: the whole event, or
+the answer (the reply's ``return``, or the error object). It sets guards and steps machines, no more.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Final
 from qemustate.statemachine.effects import device, job, memory, migration, runstate
 from qemustate.statemachine.state import VM
 
-Effect = Callable[[VM, dict[str, Any], Any, int], None]
+Effect = Callable[[VM, dict[str, Any], Any], None]
 
 #: Every effect by its name: the public functions of this package.
 EFFECTS: Final[dict[str, Effect]] = {

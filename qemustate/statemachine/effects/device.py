@@ -6,26 +6,27 @@ from typing import Any, Final
 
 from qemustate.statemachine import guards
 from qemustate.statemachine.state import VM, DeviceCell
-from qemustate.statemachine.stepping import describe_device, device, device_name, narrow, step
+from qemustate.statemachine.stepping import describe_device, device, device_name, narrow, step_device
 from qemustate.statemachine.tables.device import IN_QOM, NOT_IN_QOM
 
 
 def _identified(data: dict[str, Any]) -> str:
-    return str(data.get("id") or "")
+    name = data.get("id")
+    return name if name.__class__ is str else ""
 
 
-def device_add_sent(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
+def device_add_sent(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     """``device_add`` with an id: its device is being added, unless the id has a bearer."""
     if name := _identified(data):
-        step(vm, "device", device(vm, name), "execute device_add", device_name(name))
+        step_device(vm, device_name(name), device(vm, name), "execute device_add")
 
 
-def device_added(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
+def device_added(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     """``device_add`` was answered: a new bearer of the id; an earlier one's DEVICE_DELETED may be due."""
     name = _identified(data)
     if not name:
         return
-    cell, watcher = device(vm, name), vm.observers["device"]
+    cell, watcher = device(vm, name), vm.watch.device
     if not cell.belief & ~watcher.of(("leaving", "unplugging", "ejected")) and not cell.kind & guards.may(
         "cpu"
     ):
@@ -33,10 +34,10 @@ def device_added(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
     describe_device(vm, cell, data)
     cell.generation += 1
     cell.refused = ""
-    step(vm, "device", cell, "return device_add", device_name(name))
+    step_device(vm, device_name(name), cell, "return device_add")
 
 
-def device_add_refused(vm: VM, data: dict[str, Any], answer: Any, _at: int) -> None:
+def device_add_refused(vm: VM, data: dict[str, Any], answer: Any) -> None:
     """``device_add`` was refused: nothing is left of it, and a bearer of the id stays."""
     if name := _identified(data):
         desc = str(answer.get("desc", ""))
@@ -44,7 +45,7 @@ def device_add_refused(vm: VM, data: dict[str, Any], answer: Any, _at: int) -> N
             "error device_add:duplicate" if desc.startswith("Duplicate device ID") else "error device_add"
         )
         cell = device(vm, name)
-        step(vm, "device", cell, trigger, device_name(name))
+        step_device(vm, device_name(name), cell, trigger)
         cell.refused = desc
 
 
@@ -56,7 +57,7 @@ _DEL_REFUSALS: Final = (
 )
 
 
-def device_del_refused(vm: VM, data: dict[str, Any], answer: Any, _at: int) -> None:
+def device_del_refused(vm: VM, data: dict[str, Any], answer: Any) -> None:
     """``device_del`` was refused: the error tells where the device is."""
     if not (name := _identified(data)):
         return
@@ -65,12 +66,12 @@ def device_del_refused(vm: VM, data: dict[str, Any], answer: Any, _at: int) -> N
     if answer.get("class") == "DeviceNotFound":
         trigger = "error device_del:not-found"
     cell = device(vm, name)
-    step(vm, "device", cell, trigger, device_name(name))
+    step_device(vm, device_name(name), cell, trigger)
     if trigger != "error device_del:not-found":
         cell.refused = desc
 
 
-def device_deleted(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
+def device_deleted(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     """DEVICE_DELETED: by id, by path, for a child, or for an earlier bearer of the id."""
     path = str(data.get("path", ""))
     name = str(data.get("device") or device_name(path))
@@ -82,23 +83,25 @@ def device_deleted(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None
             return
         if not cell.generation:
             cell.generation = 1
-        step(vm, "device", cell, "DEVICE_DELETED", name)
+        step_device(vm, name, cell, "DEVICE_DELETED")
         return
     parent = path.removeprefix("/machine/peripheral/").split("/")[0]
     if path.startswith("/machine/peripheral/") and parent in vm.devices:
         if not vm.devices[parent].outstanding:
-            step(vm, "device", vm.devices[parent], "DEVICE_DELETED child", parent)
+            step_device(vm, parent, vm.devices[parent], "DEVICE_DELETED child")
     elif path.count("/") == 3 and path.startswith("/machine/"):
         cell = device(vm, path)
-        cell.belief = vm.observers["device"].of(("present",)) if not cell.since else cell.belief
-        step(vm, "device", cell, "DEVICE_DELETED", path)
+        cell.belief = vm.watch.device.of(("present",)) if not cell.since else cell.belief
+        step_device(vm, path, cell, "DEVICE_DELETED")
 
 
-def unplug_refused(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
+def unplug_refused(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     """The guest refused an unplug: the device stays."""
     name = str(data.get("device") or device_name(str(data.get("path", ""))))
+    if not name:
+        return
     cell = device(vm, name)
-    step(vm, "device", cell, "refused", name)
+    step_device(vm, name, cell, "refused")
     cell.refused = str(data.get("msg", "the guest refused the unplug"))
 
 
@@ -107,32 +110,32 @@ _OST_EJECT: Final = (3, 259)
 _OST_FINE: Final = (0, 0x84)
 
 
-def ost(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
+def ost(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     """ACPI_DEVICE_OST: on x86 this is how a guest refuses to give up a DIMM or a vCPU."""
     info = data.get("info")
     if not isinstance(info, dict) or not info.get("device") or info.get("source") not in _OST_EJECT:
         return
     if info.get("status") not in _OST_FINE:
         cell = device(vm, info["device"])
-        step(vm, "device", cell, "refused", info["device"])
+        step_device(vm, info["device"], cell, "refused")
         cell.refused = f"_OST status {info.get('status')}"
 
 
-def negotiated(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
+def negotiated(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     """FAILOVER_NEGOTIATED: the hidden primary of that device is plugged now."""
     for name, cell in vm.devices.items():
         if cell.failover and cell.failover == data.get("device-id"):
-            step(vm, "device", cell, "negotiated", name)
+            step_device(vm, name, cell, "negotiated")
 
 
-def qom_list(vm: VM, data: dict[str, Any], answer: Any, _at: int) -> None:
+def qom_list(vm: VM, data: dict[str, Any], answer: Any) -> None:
     """``qom-list /machine/peripheral`` names every device with an id that the machine has."""
     if data.get("path") != "/machine/peripheral" or not isinstance(answer, list):
         return
     listed = {
         x["name"] for x in answer if isinstance(x, dict) and str(x.get("type", "")).startswith("child<")
     }
-    watcher = vm.observers["device"]
+    watcher = vm.watch.device
     there, not_there = watcher.of(IN_QOM), watcher.of(NOT_IN_QOM)
     for name in listed - vm.devices.keys():
         cell = vm.devices[name] = DeviceCell(watcher.of(IN_QOM if vm.late else ("gone",)))
@@ -142,4 +145,4 @@ def qom_list(vm: VM, data: dict[str, Any], answer: Any, _at: int) -> None:
             narrow(vm, "device", cell, there, name, said="qom-list names it")
         elif not name.startswith("/"):
             narrow(vm, "device", cell, not_there, name, said="qom-list does not name it")
-            step(vm, "device", cell, "not listed", name)
+            step_device(vm, name, cell, "not listed")

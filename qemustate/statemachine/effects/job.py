@@ -2,40 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from qemustate.statemachine.evidence import JOB_COMMANDS
 from qemustate.statemachine.state import VM
 from qemustate.statemachine.stepping import job, narrow, set_guards, step
+from qemustate.statemachine.tables.job import STATUSES
 
 
-def job_status(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
+def job_status(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     """JOB_STATUS_CHANGE names the job's status."""
-    trigger = f"JOB_STATUS_CHANGE {data.get('status')}"
-    if trigger not in vm.observers["job"].triggers:
+    trigger = _TRIGGERS.get(data.get("status"))
+    if trigger is None:
         return
-    name = str(data.get("id", ""))
-    cell = job(vm, name)
-    if data["status"] == "created":
+    name = data.get("id", "")
+    cell = vm.jobs.get(name) or job(vm, name)
+    if trigger == _CREATED:
         cell.error = ""
         cell.type = next((JOB_COMMANDS[p[1]] for p in vm.pending.values() if p[1] in JOB_COMMANDS), cell.type)
-    step(vm, "job", cell, trigger, name)
-    if cell.type.startswith("snapshot-"):
-        couple_jobs(vm, data, None, 0)
+    step(vm, "job", vm.watch.job, cell, trigger, name)
+    if cell.type in _STOPPING:
+        couple_jobs(vm, data, None)
 
 
-def block_job_ended(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
+_TRIGGERS: Final[dict[Any, str]] = {status: f"JOB_STATUS_CHANGE {status}" for status in STATUSES}
+_CREATED: Final = _TRIGGERS["created"]
+#: Job types that stop the VM (migration/savevm.c).
+_STOPPING: Final = ("snapshot-save", "snapshot-load")
+
+
+def block_job_ended(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     """BLOCK_JOB_COMPLETED and BLOCK_JOB_CANCELLED carry the type and the error."""
     cell = job(vm, str(data.get("device", "")))
     cell.type = str(data.get("type", cell.type))
     cell.error = str(data.get("error", ""))
 
 
-def query_jobs(vm: VM, _data: dict[str, Any], answer: Any, _at: int) -> None:
+def query_jobs(vm: VM, _data: dict[str, Any], answer: Any) -> None:
     """``query-jobs`` names every job and its status; a job it does not name is gone."""
     if not isinstance(answer, list):
         return
-    watcher = vm.observers["job"]
+    watcher = vm.watch.job
     named = {str(item.get("id")): item for item in answer if isinstance(item, dict)}
     for name, item in named.items():
         cell = vm.jobs.get(name) or job(vm, name)
@@ -50,9 +57,9 @@ def query_jobs(vm: VM, _data: dict[str, Any], answer: Any, _at: int) -> None:
             )
 
 
-def couple_jobs(vm: VM, _data: dict[str, Any], _answer: Any, _at: int) -> None:
+def couple_jobs(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
     """Tell the run state whether its VM may be being saved or loaded."""
-    watcher = vm.observers["job"]
+    watcher = vm.watch.job
     over = watcher.of(("undefined", "concluded", "null"))
     pending = {name for _, name, _, _ in vm.pending.values()}
     alive = {c.type for c in vm.jobs.values() if c.belief & ~over}
@@ -61,7 +68,7 @@ def couple_jobs(vm: VM, _data: dict[str, Any], _answer: Any, _at: int) -> None:
         set_guards(vm, **{"holds" if held else "denies": (guard,)})
 
 
-def dump_answered(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
+def dump_answered(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     """``dump-guest-memory`` is over when it is answered, unless it was detached."""
     if not data.get("detach"):
-        couple_jobs(vm, data, None, 0)
+        couple_jobs(vm, data, None)

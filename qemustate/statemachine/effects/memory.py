@@ -8,18 +8,18 @@ from qemustate.statemachine.state import VM
 from qemustate.statemachine.stepping import device_name
 
 
-def balloon(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
+def balloon(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     """BALLOON_CHANGE: the actual size in bytes."""
     vm.balloon = data.get("actual", vm.balloon)
 
 
-def query_balloon(vm: VM, _data: dict[str, Any], answer: Any, _at: int) -> None:
+def query_balloon(vm: VM, _data: dict[str, Any], answer: Any) -> None:
     """``query-balloon``: the actual size in bytes."""
     if isinstance(answer, dict):
         vm.balloon = answer.get("actual", vm.balloon)
 
 
-def memory_size(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
+def memory_size(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     """MEMORY_DEVICE_SIZE_CHANGE: the size in bytes that a memory device has reached."""
     name = str(data.get("id") or device_name(str(data.get("qom-path", ""))))
     vm.memory.setdefault(name, {"requested": 0, "actual": 0})["actual"] = data.get("size", 0)

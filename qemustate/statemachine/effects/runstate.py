@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from qemustate.statemachine import guards
+from qemustate.statemachine.effects.job import couple_jobs
 from qemustate.statemachine.state import VM
 from qemustate.statemachine.stepping import incoming, narrow, set_guards
 
@@ -14,29 +15,45 @@ from qemustate.statemachine.stepping import incoming, narrow, set_guards
 _WINDOW: Final = 1_050_000
 
 
-def held_back(vm: VM, _data: dict[str, Any], _answer: Any, at: int) -> None:
+def _clock(event: dict[str, Any]) -> int:
+    """Return QEMU's own time stamp of an event in microseconds, 0 where it has none."""
+    stamp = event.get("timestamp")
+    try:
+        return int(stamp["seconds"]) * 1_000_000 + int(stamp["microseconds"])  # type: ignore[index]
+    except (KeyError, TypeError, ValueError):
+        return 0
+
+
+def held_back(vm: VM, _data: dict[str, Any], event: Any) -> None:
     """Before a STOP: a cause that QEMU may hold back by its rate limit is possible again."""
-    for event, guard in (("BLOCK_IO_ERROR", "io-error"), ("WATCHDOG", "watchdog")):
-        limited = event != "BLOCK_IO_ERROR" or vm.version is None or vm.version >= (8, 0)
-        last = vm.throttled.get(event)
+    if not vm.throttled:
+        return
+    at = _clock(event)
+    for name, guard in (("BLOCK_IO_ERROR", "io-error"), ("WATCHDOG", "watchdog")):
+        limited = name != "BLOCK_IO_ERROR" or vm.version is None or vm.version >= (8, 0)
+        last = vm.throttled.get(name)
         if limited and last is not None and at - last <= _WINDOW and not vm.profile & guards.may(guard):
             set_guards(vm, opens=(guard,))
 
 
-def resumed(vm: VM, _data: dict[str, Any], _answer: Any, at: int) -> None:
+def resumed(vm: VM, _data: dict[str, Any], event: Any) -> None:
     """Remember when, so that a late cause of an earlier STOP is told apart; an untold incoming migration is over."""
-    vm.resumed_at = at
-    if incoming(vm) and vm.profile & guards.maynot("migration-events"):
+    vm.resumed = event
+    if vm.profile & _MAY_BE_INCOMING and incoming(vm) and vm.profile & guards.maynot("migration-events"):
         set_guards(vm, denies=("incoming",))
 
 
-def reset(vm: VM, _data: dict[str, Any], _answer: Any, _at: int) -> None:
+_MAY_BE_OUTGOING: Final = guards.may("outgoing")
+_MAY_BE_INCOMING: Final = guards.may("incoming")
+
+
+def reset(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
     """A reset while a migration is on keeps the main loop busy."""
-    if vm.profile & guards.may("outgoing"):
+    if vm.profile & _MAY_BE_OUTGOING:
         set_guards(vm, holds=("reset-meanwhile",))
 
 
-def shutdown(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
+def shutdown(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     """SHUTDOWN ends the process or pauses the VM: the reason and the command line decide."""
     if data.get("reason") in ("host-qmp-quit", "host-signal"):
         set_guards(vm, holds=("ending",), denies=("shutdown-pauses",))
@@ -50,32 +67,34 @@ def shutdown(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
         set_guards(vm, holds=("ending",), denies=("shutdown-pauses",))
 
 
-def set_action(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
+def set_action(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     """``set-action`` changes what a shutdown does (QAPI ``set-action``)."""
     if "shutdown" in data and vm.launch is not None:
         vm.launch = msgspec.structs.replace(vm.launch, shutdown_pauses=data["shutdown"] == "pause")
 
 
-def io_error(vm: VM, data: dict[str, Any], _answer: Any, at: int) -> None:
+def io_error(vm: VM, data: dict[str, Any], event: Any) -> None:
     """An I/O error that asks for a stop, unless it is older than the last RESUME (rate-limited events come late)."""
+    at = _clock(event)
     vm.throttled["BLOCK_IO_ERROR"] = max(at, vm.throttled.get("BLOCK_IO_ERROR", 0))
-    if data.get("action") == "stop" and (not at or at >= vm.resumed_at):
+    if data.get("action") == "stop" and (not at or at >= _clock(vm.resumed)):
         set_guards(vm, holds=("io-error",))
 
 
-def watchdog(vm: VM, data: dict[str, Any], _answer: Any, at: int) -> None:
+def watchdog(vm: VM, data: dict[str, Any], event: Any) -> None:
     """The watchdog fired: with action ``pause`` a STOP follows, with ``poweroff`` the process exits at once."""
+    at = _clock(event)
     vm.throttled["WATCHDOG"] = max(at, vm.throttled.get("WATCHDOG", 0))
-    if data.get("action") == "pause" and (not at or at >= vm.resumed_at):
+    if data.get("action") == "pause" and (not at or at >= _clock(vm.resumed)):
         set_guards(vm, holds=("watchdog",))
     elif data.get("action") == "poweroff":
         set_guards(vm, holds=("ending",))
 
 
-def query_status(vm: VM, _data: dict[str, Any], answer: Any, _at: int) -> None:
+def query_status(vm: VM, _data: dict[str, Any], answer: Any) -> None:
     """``query-status`` names the run state."""
     status = answer.get("status") if isinstance(answer, dict) else None
-    states = vm.observers["runstate"].showing(status) if isinstance(status, str) else 0
+    states = vm.watch.runstate.showing(status) if isinstance(status, str) else 0
     if states:
         narrow(vm, "runstate", vm.runstate, states, said=f"query-status says {status}")
         if status != "inmigrate" and vm.profile & guards.maynot("migration-events"):
@@ -135,7 +154,7 @@ _HMP_HARMLESS: Final = frozenset(
 )
 
 
-def hmp_sent(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
+def hmp_sent(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     """HMP passthrough: what it may do until it is answered."""
     words = str(data.get("command-line", "")).split()
     word = words[0] if words else "?"
@@ -143,3 +162,16 @@ def hmp_sent(vm: VM, data: dict[str, Any], _answer: Any, _at: int) -> None:
         set_guards(vm, holds=_HMP[word])
     elif word not in _HMP_HARMLESS:
         set_guards(vm, opens=("anything-sent",))
+
+
+def hmp_answered(vm: VM, data: dict[str, Any], _answer: Any) -> None:
+    """HMP passthrough is over when it is answered; what jobs and other commands do stays."""
+    set_guards(vm, denies=("anything-sent", "wakeup-sent"))
+    stop_answered(vm, data, None)
+    couple_jobs(vm, data, None)
+
+
+def stop_answered(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
+    """A ``stop`` was answered; another one may still be in flight."""
+    if all(command[1] != "stop" for command in vm.pending.values()):
+        set_guards(vm, denies=("stop-sent",))
