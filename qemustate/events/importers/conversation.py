@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+import msgspec
+
 from qemustate.events.observe import observed
+from qemustate.events.redact import redact_bytes
 from qemustate.qmp.classify import from_client, from_qemu
 from qemustate.qmp.framing import Document, Malformed
-from qemustate.qmp.messages import Command, Message
+from qemustate.qmp.messages import Command, Failure, Message, Reply
+from qemustate.qmp.pending import Pending
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +23,9 @@ Entry: TypeAlias = tuple[str, int, dict[str, Any]]
 
 #: How many lines that could not be read are kept by number.
 SHOWN: Final = 10
+
+#: So many commands without an answer are forgotten.
+FORGOTTEN: Final = 10_000
 
 #: Microseconds from 1970 to the year 10000, which no date can name.
 _NO_DATE: Final = 253_402_300_800_000_000
@@ -48,12 +55,13 @@ class Skipped:
 class Conversation:
     """Makes entries of what framers find, over the connections of one monitor.
 
-    A greeting after other messages is another connection: the old one was lost, and facts with it.
+    A greeting after other messages from QEMU is another connection: the old one was lost, and facts with it.
     """
 
     def __init__(self) -> None:
         self._spoken = False
-        self._framed: tuple[Any, Any] | None = None
+        self._pending = Pending()
+        self._asked = 0
 
     def entries(
         self,
@@ -70,12 +78,8 @@ class Conversation:
         """
         message = from_client(found, oob=True) if client else from_qemu(found)
         if isinstance(message, Malformed):
-            who = "client" if client else "qemu"
-            yield (
-                "malformed",
-                time,
-                {"data": message.data, "from": who, "error": message.error, "origin": [*origin]},
-            )
+            who, data = ("client" if client else "qemu"), redact_bytes(message.data)
+            yield "malformed", time, {"data": data, "from": who, "error": message.error, "origin": [*origin]}
             return
         yield from self.said(message, time, origin, own=own)
 
@@ -83,16 +87,26 @@ class Conversation:
         self, message: Message, time: int, origin: tuple[str, int], *, own: bool = True
     ) -> Iterator[Entry]:
         """Yield the entries of one message."""
+        if isinstance(message, Command):
+            self._ask(message)
+        elif isinstance(message, Reply | Failure):
+            # What a reply may tell depends on what was asked: some properties are secrets.
+            message = msgspec.structs.replace(message, command=self._pending.take(message))
         kind, body = observed(message)
-        if not own and isinstance(message, Command) and "qmp" in body:
-            body = {key: value for key, value in body.items() if key != "text"}
+        body = {**body, "origin": [*origin]}
+        if not own and "qmp" in body:
+            body.pop("text", None)
         if kind == "greeting" and self._spoken:
             yield "lost", time, {"by": "us", "why": "another connection was made", "origin": [*origin]}
             yield "opened", time, {"first": False, "origin": [*origin]}
-        self._spoken = True
-        body = dict(body)
-        body["origin"] = [*origin]
+        self._spoken |= kind != "command"
         yield kind, time, body
+
+    def _ask(self, command: Command) -> None:
+        self._asked += 1
+        if self._asked % FORGOTTEN == 0 and len(self._pending) >= FORGOTTEN:
+            self._pending = Pending()  # this trace has no replies
+        self._pending.add(command)
 
 
 def sane(time: int | None) -> int:
