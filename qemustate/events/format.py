@@ -86,9 +86,9 @@ _HEAD = re.compile(rb"\x95(?:[\x00-\x7f]|\xcc.|\xcd..|\xce.{4}|\xcf.{8})(?:[\x00
 class Damage(enum.Enum):
     """What can be wrong with a log."""
 
-    #: The file ends inside an item, and nothing that verifies comes after its beginning.
+    #: The last segment ends inside an item, and nothing that verifies comes after its beginning.
     TORN_TAIL = "torn-tail"
-    #: The file ends in zero bytes, after a whole item or inside one.
+    #: The last segment ends in zero bytes, after a whole item or inside one.
     ZERO_TAIL = "zero-tail"
     #: An item whose checksum is not that of the bytes before it.
     BAD_CHECKSUM = "bad-checksum"

@@ -7,6 +7,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import msgspec
+
 from qemustate.errors import BadInput, LogDamaged
 from qemustate.events.codec import Item, to_record, upcast_items
 from qemustate.events.format import (
@@ -46,6 +48,11 @@ def damaged(fault: Fault) -> LogDamaged:
     """Return the exception for a fault; ``seen`` begins with the damage's name."""
     seen = f"{fault.damage.value}: {fault.seen}"
     return LogDamaged(fault.path, fault.offset, expected=fault.expected, seen=seen)
+
+
+def not_at_the_end(fault: Fault) -> Fault:
+    """Return what a cut-off end is where another segment follows: no crash of a writer explains it."""
+    return msgspec.structs.replace(fault, damage=Damage.BAD_ITEM) if is_torn_tail(fault.damage) else fault
 
 
 def read_head(path: str | os.PathLike[str], number: int) -> list[Item]:
@@ -219,7 +226,7 @@ class LogReader:
                 fault = segment.fault
                 self._end = _Mark(segment.seq, here.number, segment.offset, segment.running, here.chain)
             if fault is not None and (later or not is_torn_tail(fault.damage)):
-                raise damaged(fault)
+                raise damaged(not_at_the_end(fault) if later else fault)
             if not later:
                 self.tail = fault
                 self.closed = fault is None and last is not None and last[2] == "closed"

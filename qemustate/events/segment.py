@@ -85,6 +85,13 @@ class Segment:
             # An item longer than what was read: twice as much each time keeps the work linear.
             want = max(_CHUNK, len(data))
 
+    def skip(self, size: int) -> None:
+        """Go on ``size`` bytes later, taking the checksum that stands before that place as right."""
+        self.offset += size
+        before = os.pread(self._fd, CRC_BYTES, self.offset - CRC_BYTES)
+        self.running = next_running(before, CRC_BYTES, int.from_bytes(before[1:], "big"))
+        self.seq = None
+
     def _fast(self, data: bytes, start: int) -> tuple[list[Item], int, int] | None:
         """Find a checksum with an item behind it that verifies all from ``start`` on; decode at once."""
         stop, guesses = start + _BLOCK, _GUESSES

@@ -199,9 +199,12 @@ class LogWriter:
         if self._closed:
             return
         self.append("closed", {}, self._time)
-        self._release()
+        self.abandon()
 
-    def _release(self) -> None:
+    def abandon(self) -> None:
+        """End without ``closed``, as a crash would, but for syncing and giving up the lock."""
+        if self._closed:
+            return
         self._closed = self._attention = True
         if self._syncer is not None:
             self._syncer.stop()
