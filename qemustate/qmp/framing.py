@@ -5,9 +5,10 @@ several texts may share a line, one may spread over many, none needs a line end.
 those of QEMU's lexer (``qobject/json-lexer.c``, ``json-streamer.c``, ``docs/interop/qmp-spec.rst``):
 
 - a control character other than tab, CR and LF, or a byte 0xFE or 0xFF, ends whatever text is open and
-  puts the reader back into a known state; inside a string any control character does;
-- another byte that belongs to no token ends the open text too, and reading resumes at the next
-  ``{ } [ ] : ,``, line end, control character, 0xFE or 0xFF;
+  puts the reader back into a known state; in a string so does any control character;
+- another byte that belongs to no token ends the open text too;
+- after damage reading resumes at the next ``{ } [ ] : ,``, line end, control character, 0xFE or 0xFF; after
+  a reset byte outside a string, at once;
 - a ``}`` or ``]`` too many, or a ``:`` or ``,`` outside any text, is a damaged text of its own.
 
 A text longer than the limit is reported as soon as it is too long, and reading resumes after the next line

@@ -94,7 +94,9 @@ def parse(text: bytes, *, strict: bool) -> Any:
             expect, empty = _NAME, False
             continue
         else:
-            raise JsonError(_MISSING[expect], offset)
+            # A name is parsed as any value, and only then must be a string.
+            missing = _VALUE if expect == _NAME and kind == _PUNCTUATION else expect
+            raise JsonError(_MISSING[missing], offset)
         if not opened:
             expect = _NOTHING
         elif isinstance(opened[-1], list):
@@ -162,13 +164,14 @@ def _string(token: bytes, offset: int, *, strict: bool) -> str:
         high, low, single, short = match.groups()
         if high:
             return chr(0x10000 + ((int(high, 16) & 0x3FF) << 10) + (int(low, 16) & 0x3FF))
-        if single:
-            if strict and single[0] in "dD" and single[1] in "89abAB" + "cdefCDEF":
-                raise JsonError(f"{match[0]} is not a valid Unicode character", offset)
-            return chr(int(single, 16))
-        if short not in _ESCAPED:
-            what = "hex escape" if short == "u" else "escape"
-            raise JsonError(f"invalid {what} sequence in string", offset)
-        return _ESCAPED[short]
+        if short in _ESCAPED:
+            return _ESCAPED[short]
+        if short and short != "u":
+            raise JsonError("invalid escape sequence in string", offset)
+        if short or (strict and 0xD800 <= int(single, 16) < 0xE000):
+            # QEMU shows six characters, the closing quote among them if need be.
+            shown = (text + token[-1:].decode())[match.start() : match.start() + 6]
+            raise JsonError(f"{shown} is not a valid Unicode character", offset)
+        return chr(int(single, 16))
 
     return _ESCAPE.sub(unescape, text)

@@ -127,9 +127,12 @@ class Scanner:
     def _damage(self, data: bytes | bytearray, at: int) -> int:
         """Note a byte that may not be where it is; it is part of the damaged text unless it is a line end."""
         byte = data[at]
-        shown = chr(byte) if 0x20 <= byte < 0x7F else "\\uFFFD" if byte > 0x7F else f"\\u{byte:04X}"
-        self.error = f"JSON parse error, stray '{shown}'"
-        self._ended = byte in RESET or byte in b"\r\n"
+        # QEMU shows all of the token that the byte spoils, up to a NUL.
+        self.error = (
+            f"JSON parse error, stray '{chr(byte) if 0 < byte < 0x80 else chr(0xFFFD) if byte else ''}'"
+        )
+        # Out of a string a reset byte ends the text at once, so that who sends one need not send more.
+        self._ended = byte in b"\r\n" or (byte in RESET and not self._quote)
         return at if byte in b"\r\n" else at + 1
 
 

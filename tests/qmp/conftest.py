@@ -1,10 +1,8 @@
 """A fake QEMU on a socket pair, and real ones with as many monitors as a test asks for."""
 
 import contextlib
-import shutil
 import socket
 import subprocess
-import types
 
 import pytest
 
@@ -59,15 +57,6 @@ def pair():
     yield ours, fake
     ours.close()
     fake.close()
-
-
-@pytest.fixture
-def qemu():
-    """Return the system's QEMU."""
-    binary = shutil.which("qemu-system-x86_64")
-    if binary is None:
-        pytest.skip("no qemu-system-x86_64")
-    return types.SimpleNamespace(binary=binary, args=[], version="")
 
 
 @pytest.fixture

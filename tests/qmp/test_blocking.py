@@ -162,8 +162,8 @@ def test_descriptors_travel_with_their_command(serve):
         for _ in range(2):
             command = fake.take()
             received.append((command.arguments["fdname"], command.fds))
-            if command.arguments["fdname"] == "b":
-                fake.reply(received[0][2] if len(received[0]) > 2 else command)
+            if command.name == "closefd":
+                fake.reply(command)
 
     with serve(script) as client:
         read, write = os.pipe()

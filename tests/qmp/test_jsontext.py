@@ -110,7 +110,7 @@ def test_nesting_has_no_limit(depth):
         (b"}", "expecting value", 0),
         (b"{} {}", "text after the value", 3),
         (b'["\\x"]', "invalid escape sequence in string", 1),
-        (b'["\\u12"]', "invalid hex escape sequence in string", 1),
+        (b'["\\u12"]', '\\u12" is not a valid Unicode character', 1),
         (b"[%s]", "stray '%'", 1),
         (b'["a\nb"]', "premature end of text", 1),
         (b"1" * 5000, "an integer of 5000 digits", 0),
