@@ -40,11 +40,9 @@ class LogTrace:
 
     def start(self) -> VM:
         """Return the state before the first record: nothing, or the snapshot that heads a truncated log."""
-        if self._reader.header.get("segment") == 1:
-            return VM(self.name)
-        snapshot = self._reader.nearest_snapshot(self._reader.first_seq + 1)
-        assert snapshot is not None  # or the reader would have refused the log
-        return VM.from_plain(snapshot.body["state"])
+        first = self._reader.first_seq
+        snapshot = self._reader.nearest_snapshot(first + 1) if first > 1 else None
+        return VM(self.name) if snapshot is None else VM.from_plain(snapshot.body["state"])
 
     def batches(self, start_seq: int = 0) -> Iterator[list[Item]]:
         """Yield lists of items from ``start_seq`` on. Raises LogDamaged after the last whole one."""
