@@ -22,6 +22,8 @@ from typing import Any
 from qemustate.statemachine.fold import apply
 from qemustate.statemachine.state import VM
 
+#: The second monitor asks this often at least, in seconds: what comes and goes faster it may not see.
+POLL = 0.12
 #: How long before a state is entered its event may be sent, in seconds.
 SLACK = 0.001
 
@@ -40,6 +42,7 @@ class Verdict:
     unsound: Counter[str] = field(default_factory=Counter)
     sharp: Counter[str] = field(default_factory=Counter)
     unannounced: int = 0
+    unseen: int = 0
     assumptions: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     blurred: list[str] = field(default_factory=list)
@@ -66,6 +69,7 @@ class Verdict:
         for name in ("wrong", "blurred", "violations"):
             getattr(self, name).extend(getattr(other, name))
         self.unannounced += other.unannounced
+        self.unseen += other.unseen
         self.records += other.records
 
     def lines(self) -> list[str]:
@@ -75,7 +79,7 @@ class Verdict:
             f"{self.sharp[machine] / self.checked[machine]:.1%} sharp"
             for machine in sorted(self.checked)
         ] + [
-            f"removed and not yet announced: {self.unannounced} moments",
+            f"removed and not yet announced: {self.unannounced} moments; too quick for the second monitor: {self.unseen}",
             "assumptions used: "
             + (", ".join(f"{name} {count}" for name, count in sorted(self.assumptions.items())) or "none"),
         ]
@@ -126,6 +130,7 @@ class Truth:
 def judge(entries: list[tuple[str, int, dict[str, Any]]], truth: Truth, where: str) -> Verdict:
     """Fold a story's records and judge the belief after each. ``entries``: (kind, time in microseconds, body)."""
     vm, verdict = VM(), Verdict()
+    moves = _moves(entries)
     sent: dict[Any, tuple[float, str, dict[str, Any]]] = {}
     for seq, (kind, time, body) in enumerate(entries, 1):
         qmp = body.get("qmp", {})
@@ -154,7 +159,9 @@ def judge(entries: list[tuple[str, int, dict[str, Any]]], truth: Truth, where: s
             verdict.note("runstate", at, states, vm.names("runstate", vm.runstate), concerned=concerned)
         answers = truth.devices(since, now + SLACK)
         if answers and vm.names("process", vm.process) != ("exited",):
-            _devices(vm, verdict, at, answers, subject)
+            _devices(
+                vm, verdict, at, answers, subject, {n for n, times in moves.items() if _quick(times, now)}
+            )
     verdict.assumptions = vm.assumptions
     verdict.records = len(entries)
     return verdict
@@ -165,13 +172,44 @@ LISTED = {"present", "unplugging"}
 NOT_LISTED = {"gone", "adding", "planned"}
 
 
-def _devices(vm: VM, verdict: Verdict, at: str, answers: list[set[str]], subject: str) -> None:
+def _moves(entries: list[tuple[str, int, dict[str, Any]]]) -> dict[str, list[float]]:
+    """Return, for each device, when something was done to it: added, asked to go, deleted, reset."""
+    found: dict[str, list[float]] = {}
+    names: dict[Any, str] = {}
+    for kind, time, body in entries:
+        qmp = body.get("qmp", {})
+        name = ""
+        if kind == "command" and qmp.get("execute") in ("device_add", "device_del"):
+            names[json.dumps(qmp.get("id"))] = str(qmp["arguments"].get("id", "")).removeprefix(
+                "/machine/peripheral/"
+            )
+        elif kind in ("reply", "failure"):
+            name = names.get(json.dumps(qmp.get("id")), "")
+        elif kind == "event" and qmp["event"] == "DEVICE_DELETED":
+            name = qmp["data"]["path"].removeprefix("/machine/peripheral/").split("/")[0]
+        if name:
+            found.setdefault(name, []).append(time / 1e6)
+    return found
+
+
+def _quick(times: list[float], now: float) -> bool:
+    """Two things were done to a device within one interval of the second monitor's questions."""
+    near = [time for time in times if abs(time - now) < POLL]
+    return len(near) > 1
+
+
+def _devices(
+    vm: VM, verdict: Verdict, at: str, answers: list[set[str]], subject: str, quick: set[str]
+) -> None:
     for name in {*vm.devices, *set.intersection(*answers)}:
         if name.startswith("/"):
             continue
         cell = vm.devices.get(name)
         possible = vm.names("device", cell) if cell else ("gone",)
         truth: set[str] = set()
+        if name in quick:
+            verdict.unseen += 1
+            truth = LISTED | NOT_LISTED
         for answer in answers:
             truth |= LISTED if name in answer else NOT_LISTED
         if possible == ("unplugging",) and not truth & LISTED:
