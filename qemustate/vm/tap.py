@@ -42,23 +42,28 @@ class _Link:
         self._client: socket.socket | None = None
         self._session = Connection("client")
         self._fds = 0  # that came for a command not complete yet
+        #: Who left first.
+        self.left = "the tap"
         self.from_qemu = Way(qemu, self._saw_qemu)
+        self.from_qemu.source_ended.add_done_callback(lambda _: self._note("QEMU"))
         self._from_client: Way | None = None
 
     def join(self, client: socket.socket) -> None:
         """Let a client in."""
         self._client = client
         self._from_client = Way(client, self._saw_client)
+        self._from_client.source_ended.add_done_callback(lambda _: self._note("the client"))
         self._from_client.deliver_to(self._qemu)
         self.from_qemu.deliver_to(client)
 
-    async def wait(self) -> str:
-        """Wait until both directions have ended; return who left first, "QEMU" or "the client"."""
+    async def wait(self) -> None:
+        """Wait until both directions have ended."""
         assert self._from_client is not None
-        sources = {self.from_qemu.source_ended: "QEMU", self._from_client.source_ended: "the client"}
-        first, _ = await asyncio.wait(sources, return_when=asyncio.FIRST_COMPLETED)
         await asyncio.wait((self.from_qemu.ended, self._from_client.ended))
-        return " and ".join(sources[future] for future in sources if future in first)
+
+    def _note(self, who: str) -> None:
+        if self.left == "the tap":
+            self.left = who
 
     def close(self) -> None:
         """Close both sockets, and record what the end of the streams cut off."""
@@ -153,19 +158,16 @@ async def _one_client(listener: socket.socket, qemu: socket.socket, scribe: Scri
     link = _Link(qemu, scribe)
     loop = asyncio.get_running_loop()
     accepting = asyncio.ensure_future(loop.sock_accept(listener))
-    left = "the tap"
     try:
         await asyncio.wait((accepting, link.from_qemu.source_ended), return_when=asyncio.FIRST_COMPLETED)
         if accepting.done():
             link.join(accepting.result()[0])
-            left = await link.wait()
-        else:
-            left = "QEMU"
+            await link.wait()
     finally:
         accepting.cancel()
         link.close()
-        scribe.record("lost", {"why": f"{left} closed the connection"})
-    return left
+        scribe.record("lost", {"why": f"{link.left} closed the connection"})
+    return link.left
 
 
 async def _is_over(left: str, peer: Peer | None, scribe: Scribe) -> bool:
