@@ -8,6 +8,9 @@ import pytest
 
 from qemustate.qmp.connection import Connection
 
+#: The smallest machine there is: what the wire does is the same on all.
+MACHINE = ["-accel", "tcg", "-M", "none", "-S", "-display", "none", "-nodefaults"]
+
 
 class FakeQemu:
     """The other end of a socket: answers nothing until it is told to."""
@@ -60,8 +63,8 @@ def pair():
 
 
 @pytest.fixture
-def start(qemu):
-    """Return a function that starts a QEMU with ``count`` monitors and returns a connected socket for each."""
+def start_process(qemu):
+    """Return a function that starts a QEMU with ``count`` monitors; it returns the process and their sockets."""
     with contextlib.ExitStack() as stack:
 
         def started(count=1):
@@ -70,9 +73,8 @@ def start(qemu):
             for index, (_, theirs) in enumerate(pairs):
                 monitors += ["-chardev", f"socket,id=c{index},fd={theirs.fileno()}"]
                 monitors += ["-mon", f"chardev=c{index},mode=control"]
-            machine = ["-accel", "tcg", "-M", "none", "-S", "-display", "none", "-nodefaults"]
             process = subprocess.Popen(
-                [qemu.binary, *qemu.args, *machine, *monitors],
+                [qemu.binary, *qemu.args, *MACHINE, *monitors],
                 pass_fds=[theirs.fileno() for _, theirs in pairs],
             )
             stack.callback(process.wait)
@@ -80,6 +82,12 @@ def start(qemu):
             for ours, theirs in pairs:
                 theirs.close()
                 stack.callback(ours.close)
-            return [ours for ours, _ in pairs]
+            return process, [ours for ours, _ in pairs]
 
         yield started
+
+
+@pytest.fixture
+def start(start_process):
+    """Return a function that starts a QEMU with ``count`` monitors and returns their sockets."""
+    return lambda count=1: start_process(count)[1]
