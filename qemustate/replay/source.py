@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 import tempfile
+import weakref
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -165,7 +166,8 @@ def _file(shown: str) -> TraceFile:
         if shown == "-":
             return _spool(iter(lambda: sys.stdin.buffer.read(1 << 20), b""), shown)
         if stat.S_ISFIFO(Path(shown).stat().st_mode):
-            return _spool(pieces(TraceFile.at(shown)), shown)
+            with Path(shown).open("rb") as pipe:
+                return _spool(iter(lambda: pipe.read(1 << 20), b""), shown)
     except FileNotFoundError:
         pass  # said where it is read
     except (OSError, ValueError) as error:
@@ -173,12 +175,20 @@ def _file(shown: str) -> TraceFile:
     return TraceFile.at(shown)
 
 
+class _Held:
+    """A temporary file that is gone with the last reference to this."""
+
+    def __init__(self) -> None:
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115
+        weakref.finalize(self, self.file.close)
+
+
 def _spool(content: Iterator[bytes], shown: str) -> TraceFile:
-    spool = tempfile.TemporaryFile()  # noqa: SIM115  (it lives as long as the file that holds it)
+    held = _Held()
     for piece in content:
-        spool.write(piece)
-    spool.flush()
-    return TraceFile(Path(f"/proc/self/fd/{spool.fileno()}"), shown, spool)
+        held.file.write(piece)
+    held.file.flush()
+    return TraceFile(Path(f"/proc/self/fd/{held.file.fileno()}"), shown, held)
 
 
 def _is_compressed(path: Path) -> bool:
