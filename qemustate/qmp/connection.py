@@ -102,8 +102,8 @@ class Connection:
 
     def receive_eof(self) -> Ended:
         """Take the end of the stream; return what it cut off and which commands are left without an answer."""
-        damage = [item for item in self._incoming.eof() + self._relayed.eof() if isinstance(item, Malformed)]
-        ended = Ended(damage, self.pending)
+        last = self._incoming.eof() + self._relayed.eof()
+        ended = Ended([_cut_off(item) for item in last], self.pending)
         self._pending = Pending()
         self.phase = Phase.CLOSED
         return ended
@@ -305,3 +305,12 @@ class Connection:
             if self.greeting and capability not in self.greeting.capabilities:
                 return "GenericError", f"Capability {capability} not available"
         return None
+
+
+def _cut_off(item: Document | Malformed) -> Malformed:
+    """Return what the end of the stream ended: a bare word, or a text with damage right behind it, is a document."""
+    if isinstance(item, Malformed):
+        return item
+    return Malformed(
+        item.text, item.offset, "the stream ended before it was clear that this is all", item.value
+    )

@@ -187,6 +187,15 @@ def test_the_end_leaves_commands_unknown():
     assert client.pending == []
 
 
+def test_a_word_that_only_the_end_ends_is_reported():
+    """What becomes a text only by the end of the stream is among what was cut off, never dropped."""
+    for data in (b"42", b'{"event": "STOP"},'):
+        client = ready()
+        assert client.receive_data(data) == []
+        reported = b"".join(broken.data for broken in client.receive_eof().malformed)
+        assert reported == data
+
+
 def test_a_command_keeps_what_was_sent():
     """What the caller does to its arguments afterwards does not change the command."""
     arguments = {"list": [1]}
