@@ -1,0 +1,245 @@
+"""Rewrite the pages of docs/ that show the code: states.md, rules.md, cli.md, records.md.
+
+Everything in them is read from the tables, the rules, the commands' own help and the docstrings, so that they cannot
+say what the code does not. A test compares what is committed with what would be written.
+"""
+
+import contextlib
+import io
+import os
+import re
+from pathlib import Path
+
+from docstrings import markdown
+
+from qemustate.cli import main as cli
+from qemustate.events import format as log_format
+from qemustate.events import records
+from qemustate.statemachine import tables
+from qemustate.statemachine.guards import GUARDS
+from qemustate.statemachine.rows import ASSUMPTIONS
+from qemustate.statemachine.rules import RULES
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+NOTICE = "<!-- Written by `make docs` from the code. Change the code, not this page. -->\n"
+
+
+def pages():
+    """Return the text of every page by its file name."""
+    return {"states.md": states(), "rules.md": rules(), "cli.md": commands(), "records.md": log()}
+
+
+def table(head, lines):
+    """Return a Markdown table."""
+    rows = [head, ["---"] * len(head), *lines]
+    return (
+        "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows) + "\n"
+    )
+
+
+# --- states.md
+
+
+def states():
+    """Return the page of the machines."""
+    parts = [
+        NOTICE,
+        "# The state machines\n",
+        "A row says: on this trigger, from this state, QEMU may be in that state afterwards. [observer.md](observer.md) says how the "
+        "rows are read. In the diagrams, states are what people see; rows that lead to a state's own name are left out, and a "
+        "dotted arrow is a *silent* row, which QEMU takes without telling anybody. The tables show all rows, with hidden states; "
+        "`=` stays where it is.\n",
+        "\n".join(f"- [{name}](#{name})" for name in tables.TABLES)
+        + "\n- [Guards](#guards)\n- [Assumptions](#assumptions)\n",
+    ]
+    parts += [machine(it) for it in tables.TABLES.values()]
+    used = {name.lstrip("!"): set() for name in GUARDS}
+    leaning = {name: set() for name in ASSUMPTIONS}
+    for it in tables.TABLES.values():
+        for row in it.rows:
+            for guard in row.when:
+                used[guard.lstrip("!")].add(it.name)
+            if row.assumption:
+                leaning[row.assumption].add(it.name)
+    parts += [
+        "## Guards\n",
+        "What must be possible for a row to be taken; `!name` asks for the opposite. A guard is possible unless the facts exclude it.\n",
+        table(
+            ["guard", "it holds when", "rows of"],
+            [[f"`{n}`", s, ", ".join(sorted(used[n]))] for n, s in GUARDS.items()],
+        ),
+        "## Assumptions\n",
+        "What a row may lean on. Their uses are counted.\n",
+        table(
+            ["assumption", "sentence", "rows of"],
+            [[f"`{n}`", s, ", ".join(sorted(leaning[n]))] for n, s in ASSUMPTIONS.items()],
+        ),
+    ]
+    return "\n".join(parts)
+
+
+def machine(it):
+    """Return the section of one table."""
+    module = getattr(tables, it.name)
+    hidden = ", ".join(f"`{inner}` shows as `{shown}`" for inner, shown in it.shows.items())
+    return "\n".join(
+        [
+            f"## {it.name}\n",
+            markdown(module.__doc__),
+            f"Begins as `{it.initial}`." + (f" Hidden states: {hidden}." if hidden else "") + "\n",
+            diagram(it),
+            table(["trigger", "from", "to", "guards", "cause", "assumption", "QEMU", "source"], lines(it)),
+        ]
+    )
+
+
+def diagram(it):
+    """Return a Mermaid diagram: one arrow for all triggers that lead from one shown state to another."""
+    shown = list(dict.fromkeys(it.shown(state) for state in it.states))
+    arrows = {}
+    for row in it.rows:
+        source, dest = it.shown(row.source), it.shown(row.dest)
+        if source != dest:
+            arrows.setdefault((source, dest, row.silent), {})[row.trigger] = None
+    number = {name: f"s{n}" for n, name in enumerate(shown)}
+    drawn = [f'  {number[name]}(["{name}"])' for name in shown]
+    for (source, dest, silent), triggers in arrows.items():
+        arrow = "-.->" if silent else f'-- "{"<br>".join(triggers)}" -->'
+        drawn.append(f"  {number[source]} {arrow} {number[dest]}")
+    return "\n".join(["```mermaid", "flowchart LR", *drawn, "```", ""])
+
+
+def lines(it):
+    """Return the rows, those that differ only in where they start as one."""
+    merged = {}
+    for row in it.rows:
+        dest = "=" if row.dest == row.source else row.dest
+        key = (row.trigger, dest, row.when, row.cause, row.assumption, row.since, row.until, row.ref)
+        merged.setdefault(key, []).append(row.source)
+    for (trigger, dest, when, cause, assumption, since, until, ref), sources in merged.items():
+        versions = (f"from {dotted(since)}" if since else "", f"before {dotted(until)}" if until else "")
+        yield [
+            f"`{trigger}`" if trigger else "*silent*",
+            " ".join(f"`{it}`" for it in dict.fromkeys(sources)),
+            f"`{dest}`",
+            " ".join(f"`{guard}`" for guard in when),
+            cause,
+            f"`{assumption}`" if assumption else "",
+            " ".join(filter(None, versions)),
+            ref,
+        ]
+
+
+def dotted(version):
+    """Return a version as people write it."""
+    return ".".join(map(str, version))
+
+
+# --- rules.md
+
+
+def rules():
+    """Return the page of the rules."""
+    told = [[f"`{r.name}`", r.severity, r.sentence, ", ".join(r.needs)] for r in RULES.values()]
+    return "\n".join(
+        [
+            NOTICE,
+            "# The rules\n",
+            "`qemustate check` applies these to a trace. A *violation* is something that QEMU or its client cannot do by QEMU's own rules, "
+            "and makes the exit status 1; a *warning* is worth a look; a *note* is for the record. Each finding names the "
+            "record it rests on.\n",
+            "A rule that needs something the trace lacks is *not checked*: neither passed nor violated.\n",
+            table(["rule", "severity", "finds", "needs"], told),
+        ]
+    )
+
+
+# --- cli.md
+
+
+def commands():
+    """Return the page of the commands: what their ``--help`` prints."""
+    parts = [NOTICE, "# The command line\n", help_of()]
+    parts += [f"## {name}\n\n{help_of(name)}" for name in cli.COMMANDS]
+    return "\n".join(parts)
+
+
+def help_of(*words):
+    """Return what a command's help prints on a terminal of 100 columns, fenced."""
+    said = io.StringIO()
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "100"
+    try:
+        with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+            cli.main([*words, "--help"])
+    finally:
+        if before is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = before
+    return f"```text\n{said.getvalue().rstrip()}\n```\n"
+
+
+# --- records.md
+
+READER = """\
+```console
+$ qemustate import qemustate/data/hotplug.jsonl.xz -o vm.log
+vm.log: 45 records of VM hotplug from qmp-jsonl
+```
+
+```python
+import zlib
+
+import msgpack
+
+with open("vm.log", "rb") as file:
+    data = file.read()
+unpacker = msgpack.Unpacker(strict_map_key=False)
+unpacker.feed(data)
+start = checksum = 0
+for seq, time, kind, body, crc in unpacker:
+    end = unpacker.tell()
+    checksum = zlib.crc32(data[start : end - 5], checksum)
+    assert crc == checksum, f"item {seq} is not what was written"
+    checksum = zlib.crc32(data[end - 5 : end], checksum)
+    start = end
+assert (seq, kind) == (45, "closed")
+```
+"""
+
+
+def log():
+    """Return the page of the records and the bytes that keep them."""
+    return "\n".join(
+        [
+            NOTICE,
+            "# The log\n",
+            "## Records\n",
+            markdown(records.__doc__),
+            "A trace may lack: " + ", ".join(f"`{it}`" for it in records.LACKS) + ".\n",
+            "## Bytes\n",
+            markdown(log_format.__doc__),
+            "### Damage\n",
+            table(["name", "what is wrong"], damage()),
+            "### A reader in fifteen lines\n",
+            "Nothing but a msgpack library and CRC-32 is needed:\n",
+            READER,
+        ]
+    )
+
+
+def damage():
+    """Return the names of damage with the comments that stand above them in the source."""
+    source = Path(log_format.__file__).read_text()
+    said = dict(
+        (name, " ".join(text.split()))
+        for text, name in re.findall(r'    #: (.+)\n    [A-Z_]+ = "([a-z-]+)"', source)
+    )
+    return [[f"`{it.value}`", said[it.value]] for it in log_format.Damage]
+
+
+if __name__ == "__main__":
+    for name, text in pages().items():
+        (DOCS / name).write_text(text)
+        print(f"docs/{name}")
