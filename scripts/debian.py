@@ -40,7 +40,9 @@ def run(argv, **options):
     if done.returncode:
         said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
         # apt names the cause in a line that starts with E:, and goes on with its consequences.
-        causes = [line for line in said if line.startswith("E:")] or said[-1:] or [f"status {done.returncode}"]
+        causes = (
+            [line for line in said if line.startswith("E:")] or said[-1:] or [f"status {done.returncode}"]
+        )
         raise Unavailable(f"{argv[0]}: {causes[0][:200]}")
     return done.stdout
 

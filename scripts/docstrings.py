@@ -10,17 +10,16 @@ RULE = re.compile(r"=+( +=+)+$")
 
 
 def markdown(docstring):
-    """Return the docstring without its first sentence's special place; blocks are separated by blank lines."""
+    """Return a docstring as Markdown, with a line end."""
     text = ROLE.sub(r"`\1`", docstring.strip())
     return "\n\n".join(block(part) for part in blocks(text)) + "\n"
 
 
 def blocks(text):
-    """Yield what blank lines separate; a table is one block, and so is a literal text."""
+    """Yield what blank lines separate; a table is one block, and so is a sentence with the literal text below it."""
     held = []
     for part in re.split(r"\n\s*\n", text):
-        inside = held and (unfinished(held) or (part.startswith(" ") and not held[0].startswith("*")))
-        if held and not inside:
+        if held and not unfinished(held) and not (held[0].endswith("::") and part.startswith(" ")):
             yield "\n\n".join(held)
             held = []
         held.append(part)
@@ -38,7 +37,7 @@ def block(text):
     lines = text.split("\n")
     if RULE.match(lines[0]):
         return table(lines)
-    if all(TERM.match(line) or line.startswith("  ") for line in lines):
+    if TERM.match(lines[0]) and all(TERM.match(line) or line.startswith("  ") for line in lines):
         return terms(lines)
     before, literal, after = text.partition("::\n\n")
     if literal:

@@ -39,16 +39,20 @@ def table(head, lines):
 
 # --- states.md
 
+ROWS = """\
+A row says: on this trigger, from this state, QEMU may be in that state afterwards. [observer.md](observer.md) says how
+rows are read. In the diagrams the states are those that people see, and a dotted arrow is a *silent* row, which QEMU takes
+without telling anybody; rows that change nothing that people see are left out. The tables show all rows, hidden states
+included; `=` stays where it is.
+"""
+
 
 def states():
     """Return the page of the machines."""
     parts = [
         NOTICE,
         "# The state machines\n",
-        "A row says: on this trigger, from this state, QEMU may be in that state afterwards. [observer.md](observer.md) says how the "
-        "rows are read. In the diagrams, states are what people see; rows that lead to a state's own name are left out, and a "
-        "dotted arrow is a *silent* row, which QEMU takes without telling anybody. The tables show all rows, with hidden states; "
-        "`=` stays where it is.\n",
+        ROWS,
         "\n".join(f"- [{name}](#{name})" for name in tables.TABLES)
         + "\n- [Guards](#guards)\n- [Assumptions](#assumptions)\n",
     ]
@@ -137,6 +141,11 @@ def dotted(version):
 
 # --- rules.md
 
+FINDINGS = """\
+`qemustate check` applies these to a trace. A *violation* is what QEMU or its client cannot do by QEMU's own rules, and
+makes the exit status 1; a *warning* is worth a look; a *note* is for the record. Each finding names the record it rests on.
+"""
+
 
 def rules():
     """Return the page of the rules."""
@@ -145,9 +154,7 @@ def rules():
         [
             NOTICE,
             "# The rules\n",
-            "`qemustate check` applies these to a trace. A *violation* is something that QEMU or its client cannot do by QEMU's own rules, "
-            "and makes the exit status 1; a *warning* is worth a look; a *note* is for the record. Each finding names the "
-            "record it rests on.\n",
+            FINDINGS,
             "A rule that needs something the trace lacks is *not checked*: neither passed nor violated.\n",
             table(["rule", "severity", "finds", "needs"], told),
         ]
@@ -232,10 +239,7 @@ def log():
 def damage():
     """Return the names of damage with the comments that stand above them in the source."""
     source = Path(log_format.__file__).read_text()
-    said = dict(
-        (name, " ".join(text.split()))
-        for text, name in re.findall(r'    #: (.+)\n    [A-Z_]+ = "([a-z-]+)"', source)
-    )
+    said = {name: text for text, name in re.findall(r'    #: (.+)\n    [A-Z_]+ = "([a-z-]+)"', source)}
     return [[f"`{it.value}`", said[it.value]] for it in log_format.Damage]
 
 

@@ -27,6 +27,21 @@ def read_wire(path):
     return [json.loads(line) for line in lzma.decompress(path.read_bytes()).decode().splitlines()]
 
 
+def test_the_stories_are_listed(rewrite):
+    """The README has a line for each story, which is what its docstring begins with."""
+    readme = FOLDER / "README.md"
+    heading = "## What happens in them\n\n"
+    before, _, listed = readme.read_text().partition(heading)
+    lines = [
+        f"- `{name.rstrip('_')}`: {function.__doc__.splitlines()[0]}\n" for name, function in STORIES.items()
+    ]
+    if rewrite:
+        listed = "".join(lines)
+        readme.write_text(before.rstrip("\n") + "\n\n" + heading + listed)
+
+    assert listed.splitlines(keepends=True) == lines
+
+
 def test_every_story_is_committed_for_every_version():
     """No story was forgotten, and no recording is left of a story that is gone."""
     for version in found.VERSIONS:

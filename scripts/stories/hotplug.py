@@ -208,7 +208,7 @@ def scsi(stage):
 
 @story
 def cpu(stage):
-    """CPUs are plugged and given back. TCG names only their lapic in DEVICE_DELETED (QEMU hw/acpi/cpu.c, exec/cpu)."""
+    """CPUs are plugged and given back. TCG names only their lapic in DEVICE_DELETED."""
     vm = stage.machine("-smp", "1,maxcpus=3,sockets=3,cores=1,threads=1")
     vm.boot()
     vm.qmp.ok("query-hotpluggable-cpus")
