@@ -19,7 +19,7 @@ SAMPLE = NAMES if os.environ.get("QEMUSTATE_FULL") == "1" else ["stop_cont", "ho
 
 #: What happens in these is a race inside QEMU or the guest: another order is as true as the one that was committed, and
 #: only what was asked is the same.
-RACES = {"kill9_unanswered", "unplug_too_soon_pcie", "multi_monitor", "jobs_at_quit", "id_reuse"}
+RACES = {"backup", "kill9_unanswered", "unplug_too_soon_pcie", "multi_monitor", "jobs_at_quit", "id_reuse"}
 
 
 def read_wire(path):
