@@ -32,6 +32,7 @@ GUARDS: Final = {
     "reset-meanwhile": "the machine was reset while the outgoing migration was under way",
     "incoming": "QEMU waits for an incoming migration or loads one",
     # How it was launched
+    "new": "nothing but the negotiation has been answered yet",
     "starting": "QEMU has not answered its first command yet",
     "autostart": "the VM starts by itself (no -S, and no `stop` since)",
     "others": "another monitor than ours can act on this VM (HMP console, second QMP socket)",

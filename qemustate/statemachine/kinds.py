@@ -76,9 +76,17 @@ def _oldest_without_id(vm: VM) -> Pending | None:
     return None if key is None else vm.pending.pop(key)
 
 
-def _first_reply(vm: VM) -> None:
-    step_vm(vm, "runstate", "first reply")
-    set_guards(vm, denies=("starting",))
+def _settle_in(vm: VM, name: str) -> None:
+    """The first answers of a QEMU just started: start-up is over, and soon it is no longer new."""
+    if vm.profile & _STARTING:
+        step_vm(vm, "runstate", "first reply")
+        set_guards(vm, denies=("starting",))
+    if name not in _NEGOTIATION:
+        set_guards(vm, denies=("new",))
+
+
+#: What a client says before anything else.
+_NEGOTIATION: Final = ("qmp_capabilities", "migrate-set-capabilities")
 
 
 def _reply(vm: VM, body: dict[str, Any]) -> None:
@@ -92,8 +100,8 @@ def _reply(vm: VM, body: dict[str, Any]) -> None:
     name = command[1]
     if vm.monitor.belief != _READY:
         step_vm(vm, "monitor", "return qmp_capabilities" if name == "qmp_capabilities" else "answer")
-    if vm.profile & _STARTING:
-        _first_reply(vm)
+    if vm.profile & _FRESH:
+        _settle_in(vm, name)
     reading = COMMANDS.get(name)
     if reading is not None and reading.done is not None:
         reading.done(vm, command[2], qmp["return"])
@@ -108,8 +116,8 @@ def _failure(vm: VM, body: dict[str, Any]) -> None:
         step_vm(vm, "monitor", "negotiation refused" if negotiating else "answer")
     if command is None:
         return
-    if vm.profile & _STARTING and not negotiating:
-        _first_reply(vm)
+    if vm.profile & _FRESH and not negotiating:
+        _settle_in(vm, command[1])
     reading = COMMANDS.get(command[1])
     if reading is not None and reading.refused is not None:
         reading.refused(vm, command[2], error)
@@ -137,7 +145,7 @@ def _spawned(vm: VM, body: dict[str, Any]) -> None:
     step_vm(vm, "process", "spawned")
     for cold in vm.launch.devices:
         if cold.id:
-            cell = device(vm, cold.id)
+            cell = device(vm, cold.id, ours=True)
             describe_device(vm, cell, cold.properties)
             cell.generation = cell.generation or 1
             if not vm.late:
@@ -148,7 +156,7 @@ def _spawned(vm: VM, body: dict[str, Any]) -> None:
         _know_nothing(vm)
         return
     vm.runstate.belief = vm.watch.runstate.initial
-    set_guards(vm, holds=("starting",))
+    set_guards(vm, holds=("starting", "new"))
     step_vm(vm, "runstate", "spawned")
     couple_runstate(vm)
 
@@ -166,7 +174,7 @@ def _begin_late(vm: VM) -> None:
 
 def _know_nothing(vm: VM) -> None:
     """What was never seen may be anything the tables can reach."""
-    set_guards(vm, denies=("starting",))
+    set_guards(vm, denies=("starting", "new"))
     set_guards(
         vm,
         opens=(
@@ -275,12 +283,12 @@ def _held(vm: VM, _body: dict[str, Any]) -> None:
 
 def _begun(vm: VM, body: dict[str, Any]) -> None:
     if body.get("intent") == "plug" and body.get("subject"):
-        step_device(vm, device_name(body["subject"]), device(vm, body["subject"]), "planned")
+        step_device(vm, device_name(body["subject"]), device(vm, body["subject"], ours=True), "planned")
 
 
 def _ended(vm: VM, body: dict[str, Any]) -> None:
     if body.get("intent") == "plug" and body.get("subject"):
-        step_device(vm, device_name(body["subject"]), device(vm, body["subject"]), "plan ended")
+        step_device(vm, device_name(body["subject"]), device(vm, body["subject"], ours=True), "plan ended")
 
 
 def _segment(vm: VM, body: dict[str, Any]) -> None:
@@ -295,4 +303,5 @@ KINDS: Final[dict[str, Kind]] = {
 }  # fmt: skip
 
 _STARTING: Final = guards.may("starting")
+_FRESH: Final = guards.may("starting") | guards.may("new")
 _READY: Final = observer("monitor", None).bit["ready"]

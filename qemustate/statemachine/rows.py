@@ -36,7 +36,7 @@ ASSUMPTIONS: Final = {
     "stop-has-its-cause": "a STOP is due to the cause QEMU has just announced for it, not to another one",
     "first-reply": "QEMU answers no command before the start-up that -S would have prevented is over",
     "postmigrate-at-once": "after MIGRATION `completed`, QEMU enters `postmigrate` before it serves another command",
-    "events-in-time": "MIGRATION events switched on for an incoming VM were switched on before its migration ended",
+    "events-in-time": "an incoming migration does not end before its VM's client could switch MIGRATION events on",
     "announced": "a device leaves the machine when QEMU says so; the moment between is not counted as gone",
     "oldest-first": "of several deletions outstanding for one id, DEVICE_DELETED belongs to the oldest",
     "child-means-parent": "DEVICE_DELETED for a device's own child object means the device itself was removed",

@@ -283,7 +283,7 @@ def _nothing_known() -> int:
     denied = [
         name for name in guards.GUARDS if name not in (*launch, *guards.DEVICE_KINDS, "failover", "starting")
     ]
-    return guards.denied(*denied) | guards.open_(*launch) | guards.denied("starting")
+    return guards.denied(*denied) | guards.open_(*launch) | guards.denied("starting", "new")
 
 
 def iso(time: int) -> str | None:

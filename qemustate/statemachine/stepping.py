@@ -14,7 +14,7 @@ from qemustate.statemachine.launch import hotplug_kind
 from qemustate.statemachine.observer import Observer, Step, observer
 from qemustate.statemachine.state import BACKENDS, VM, Cell, DeviceCell, JobCell
 from qemustate.statemachine.tables import migration
-from qemustate.statemachine.tables.device import RESTLESS
+from qemustate.statemachine.tables.device import IN_QOM, RESTLESS
 
 _RESTLESS: Final = observer("device", None).of(RESTLESS)
 
@@ -190,8 +190,12 @@ def couple_migration(vm: VM) -> None:
     set_profile(vm, guards.clear_mask(("outgoing", "switchover")), bits)
 
 
-def device(vm: VM, name: str) -> DeviceCell:
-    """Return the device of that id or QOM path: what may be, if it was never heard of."""
+def device(vm: VM, name: str, *, ours: bool = False) -> DeviceCell:
+    """Return the device of that id or QOM path: what may be, if it was never heard of.
+
+    A device that nobody here added may be there all the same, where the beginning was not seen or another monitor
+    can act; one that is being added (``ours``) is new unless the beginning was not seen.
+    """
     cell = vm.devices.get(name)
     if cell is not None:
         return cell
@@ -199,13 +203,13 @@ def device(vm: VM, name: str) -> DeviceCell:
     cell = vm.devices.get(name)
     if cell is None:
         watcher = vm.watch.device
-        belief = (
-            watcher.of(("gone", "present", "present-off", "unplugging", "ejected"))
-            if vm.late
-            else watcher.initial
-        )
+        unheard = vm.late or (not ours and vm.profile & _OTHERS)
+        belief = watcher.of(("gone", *IN_QOM, "ejected")) if unheard else watcher.initial
         cell = vm.devices[name] = DeviceCell(belief)
     return cell
+
+
+_OTHERS: Final = guards.may("others")
 
 
 def device_name(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from support.machine import Machine
 
 from qemustate.statemachine.rules import EVENTS, RULES
 
@@ -148,9 +149,9 @@ def test_the_reply_of_a_client_that_left_is_no_breach(wire, q35):
     assert w.rules == []
 
 
-@pytest.mark.qemu
-def test_every_event_of_the_installed_qemu_is_known(qemu, query_schema):
+def test_every_event_of_the_installed_qemu_is_known(qemu, tmp_path):
     """No event in the schema of an installed QEMU is unknown to the rules."""
-    schema = query_schema(qemu)
+    with Machine(qemu, tmp_path) as machine:
+        schema = machine.qmp.ok("query-qmp-schema")
 
     assert {e["name"] for e in schema if e["meta-type"] == "event"} <= EVENTS

@@ -79,6 +79,8 @@ UNREACHED = {
     ("shutdown", "paused"): "listed; vm_stop() does nothing when the vCPUs already stand still",
     ("finish-migrate", "paused"): "7.2 lists it and goes to postmigrate",
     ("finish-migrate", "prelaunch"): "7.2 lists it; a reset leaves finish-migrate alone",
+    ("inmigrate", "postmigrate"): "listed; QEMU refuses to migrate what a migration has left in postmigrate",
+    ("inmigrate", "suspended"): "7.2 lists it; its source wakes the guest before it migrates",
     ("prelaunch", "suspended"): "listed since 9.0; a reset forgets that the guest slept",
 }
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from qemustate.statemachine import guards
 from qemustate.statemachine.fold import apply
 from qemustate.statemachine.state import VM
 
@@ -205,7 +206,9 @@ def _devices(
         if name.startswith("/"):
             continue
         cell = vm.devices.get(name)
-        possible = vm.names("device", cell) if cell else ("gone",)
+        # An id never heard of may be there all the same, where another monitor can add devices.
+        unheard = ("gone", "present") if guards.names(vm.profile)["others"] is not False else ("gone",)
+        possible = vm.names("device", cell) if cell else unheard
         truth: set[str] = set()
         if name in quick:
             verdict.unseen += 1

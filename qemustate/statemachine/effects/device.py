@@ -18,7 +18,7 @@ def _identified(data: dict[str, Any]) -> str:
 def device_add_sent(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     """``device_add`` with an id: its device is being added, unless the id has a bearer."""
     if name := _identified(data):
-        step_device(vm, device_name(name), device(vm, name), "execute device_add")
+        step_device(vm, device_name(name), device(vm, name, ours=True), "execute device_add")
 
 
 def device_added(vm: VM, data: dict[str, Any], _answer: Any) -> None:
@@ -26,7 +26,7 @@ def device_added(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     name = _identified(data)
     if not name:
         return
-    cell, watcher = device(vm, name), vm.watch.device
+    cell, watcher = device(vm, name, ours=True), vm.watch.device
     if not cell.belief & ~watcher.of(("leaving", "unplugging", "ejected")) and not cell.kind & guards.may(
         "cpu"
     ):
@@ -138,7 +138,9 @@ def qom_list(vm: VM, data: dict[str, Any], answer: Any) -> None:
     watcher = vm.watch.device
     there, not_there = watcher.of(IN_QOM), watcher.of(NOT_IN_QOM)
     for name in listed - vm.devices.keys():
-        cell = vm.devices[name] = DeviceCell(watcher.of(IN_QOM if vm.late else ("gone",)))
+        cell = vm.devices[name] = DeviceCell(
+            watcher.of(IN_QOM if vm.late or vm.profile & guards.may("others") else ("gone",))
+        )
         cell.generation = 1
     for name, cell in vm.devices.items():
         if name in listed:

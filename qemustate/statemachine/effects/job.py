@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from qemustate.statemachine import guards
 from qemustate.statemachine.evidence import JOB_COMMANDS
 from qemustate.statemachine.state import VM
-from qemustate.statemachine.stepping import job, narrow, set_guards, step
+from qemustate.statemachine.stepping import job, narrow, set_guards, step, step_vm
 from qemustate.statemachine.tables.job import STATUSES
 
 
@@ -23,10 +24,13 @@ def job_status(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     step(vm, "job", vm.watch.job, cell, trigger, name)
     if cell.type in _STOPPING:
         couple_jobs(vm, data, None)
+    if vm.profile & _ENDING:
+        step_vm(vm, "runstate", "teardown")
 
 
 _TRIGGERS: Final[dict[Any, str]] = {status: f"JOB_STATUS_CHANGE {status}" for status in STATUSES}
 _CREATED: Final = _TRIGGERS["created"]
+_ENDING: Final = guards.may("ending")
 #: Job types that stop the VM (migration/savevm.c).
 _STOPPING: Final = ("snapshot-save", "snapshot-load")
 

@@ -66,7 +66,7 @@ def _rows() -> list[Row]:
                     SILENT,
                     sources,
                     target,
-                    when="!migration-events incoming",
+                    when="!migration-events incoming !new",
                     since=since,
                     until=until,
                     ref=_REF,
@@ -90,6 +90,6 @@ TABLE: Final = Table(
         *rows("return migrate_cancel", f"none cancelling cancelled completed failed {_ALIVE}", "=", ref="qmp_migrate_cancel()"),
         *rows("events on", "none", "=", when="incoming", assume="events-in-time"),
         *rows("events on", " ".join(STATUSES), "=", when="!incoming"),
-        *rows(SILENT, "none", "active", when="incoming !migration-events", ref="process_incoming_migration_co()"),
+        *rows(SILENT, "none", "active", when="incoming !migration-events !new", ref="process_incoming_migration_co()"),
     ),
 )  # fmt: skip
