@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
                 if not args.json:
                     _text(trace, done[-1][2])
                 tell_skipped(trace)
-        except (QemustateError, OSError) as error:
+        except QemustateError as error:
             complain(str(error))
             unread = True
     if args.json and done:
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 def _json(done: list[tuple[Source, Trace, Report]], *, several: bool) -> None:
     """Print one document; of several traces each VM's entry says which it is from."""
     names = {source.format for source, _, _ in done}
-    lacks = sorted({it for source, _, _ in done for it in source.lacks})
+    lacks = list(dict.fromkeys(it for source, _, _ in done for it in source.lacks))
     vms = [
         {**report.to_json(), **({"trace": source.shown, "source": _source(source)} if several else {})}
         for source, _, report in done

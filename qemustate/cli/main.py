@@ -7,7 +7,7 @@ is imported when it is asked for.
 from __future__ import annotations
 
 import argparse
-import contextlib
+import io
 import os
 import sys
 import traceback
@@ -109,14 +109,17 @@ def guarded(argv: Sequence[str]) -> int:
 
 def run() -> NoReturn:
     """Run the command as a program."""
+    # Whoever started us may have closed these; then nobody reads them.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
     for stream in (sys.stdout, sys.stderr):
         # What a guest or a log names may be no text the terminal can show.
-        with contextlib.suppress(AttributeError):
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     status = guarded(sys.argv[1:])
     try:
         sys.stdout.flush()
-    except (BrokenPipeError, ValueError):
+    except BrokenPipeError:
         # Whoever read our output is gone; the interpreter would complain when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise SystemExit(status)

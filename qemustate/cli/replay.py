@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from qemustate.cli.common import add_parser as add
 from qemustate.cli.common import complain, print_json
@@ -14,8 +15,11 @@ from qemustate.replay.check import Report, Until, check, plain
 from qemustate.replay.source import Source, Trace
 from qemustate.statemachine import describe
 
+_FRACTION: Final = re.compile(r"[.,]\d{3}(?!\d)")
+
 _MORE = """\
 Prints a line for each record that changed something, then the state, then what the rules found.
+A time to the millisecond, as it is printed, includes that millisecond.
 Of states joined by "|" each is possible: the facts so far do not tell which it is.
 
 exit status:
@@ -67,7 +71,9 @@ def read_at(text: str | None) -> Until:
             return Until(seq=int(text))
         when = datetime.fromisoformat(text)
         when = when if when.tzinfo else when.replace(tzinfo=UTC)
-        return Until(time=round(when.timestamp() * 1_000_000))
+        # Times are shown to the millisecond: one that was copied from there means all of it.
+        rest = 999 if when.microsecond % 1000 == 0 and _FRACTION.search(text) else 0
+        return Until(time=round(when.timestamp() * 1_000_000) + rest)
     except (ValueError, OverflowError) as error:
         raise BadInput("--at", expected="a record's number or a time in ISO 8601", seen=text) from error
 

@@ -1,0 +1,207 @@
+"""The command as a program: what goes wrong is one line and a status, never a traceback."""
+
+import gzip
+import os
+import random
+import subprocess
+import sys
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from qemustate.cli import main as command
+from qemustate.cli.main import COMMANDS, guarded
+
+from .golden import HERE
+
+QUIT = HERE.parent / "stories" / "7.2" / "quit.jsonl.xz"
+PROGRAM = [sys.executable, "-c", "from qemustate.cli.main import run; run()"]
+
+
+def run(*words, **more):
+    return subprocess.run(
+        [*PROGRAM, *map(str, words)], capture_output=True, text=True, check=False, timeout=120, **more
+    )
+
+
+def one_line(done):
+    """Hold a run to status 2 and one line on standard error."""
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("qemustate: ")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+def long_line(path):
+    with path.open("wb") as file:
+        for _ in range(100):
+            file.write(b"x" * 1_000_000)
+
+
+def long_recording(path):
+    with path.open("wb") as file:
+        file.write(b'{"t": 1.0, "dir": "rx", "raw": "{\\"return\\": \\"')
+        for _ in range(100):
+            file.write(b"x" * 1_000_000)
+        file.write(b'\\"}"}\n')
+
+
+def long_message(path):
+    with path.open("wb") as file:
+        file.write(b'{"return": "')
+        for _ in range(100):
+            file.write(b"x" * 1_000_000)
+        file.write(b'"}\n')
+
+
+BAD = {
+    "not a log": (lambda path: path.write_text("hello\n"), "expected a qemustate log or one of"),
+    "empty file": (lambda path: path.write_bytes(b""), "saw an empty file"),
+    "directory": (lambda path: path.mkdir(), "Is a directory"),
+    "absent": (lambda path: None, "No such file"),
+    "truncated gzip": (
+        lambda path: path.write_bytes(gzip.compress(b'{"return": {}}\n' * 99)[:-9]),
+        "cut short",
+    ),
+    "truncated xz": (lambda path: path.write_bytes(QUIT.read_bytes()[:300]), "cut short"),
+    "binary noise": (
+        lambda path: path.write_bytes(random.Random(1).randbytes(100_000)),
+        "expected a qemustate log",
+    ),
+    "unreadable": (lambda path: path.symlink_to("/proc/self/mem"), "Input/output error"),
+    "100 MB on one line": (long_line, "expected a qemustate log"),
+    "100 MB in a recording": (long_recording, "QMP messages"),
+    "100 MB in a message": (long_message, "QMP messages"),
+    "the head of a log": (lambda path: path.write_bytes(b"\x95\x01\x00\xa7segment\x80"), "segment"),
+}
+
+
+@pytest.mark.parametrize(
+    "words", [("replay", "bad"), ("check", "bad"), ("import", "bad", "-o", "out.log")], ids=lambda it: it[0]
+)
+@pytest.mark.parametrize("bad", BAD)
+def test_bad_input_is_one_line(tmp_path, bad, words):
+    """Each kind of bad input ends with status 2 and one line that names the file and what was seen."""
+    make, seen = BAD[bad]
+    make(tmp_path / "bad")
+    told = one_line(run(*words, cwd=tmp_path))
+    assert "bad" in told
+    if not (bad == "the head of a log" and words[0] == "import"):
+        assert seen in told
+    assert not (tmp_path / "out.log").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
+def test_a_file_of_somebody_else(tmp_path, monkeypatch, capsys):
+    """A file that may not be read is one line."""
+    path = tmp_path / "secret"
+    path.write_bytes(b"{}")
+    path.chmod(0)
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents[:3]:
+        parent.chmod(parent.stat().st_mode | 0o055)
+    os.seteuid(65534)
+    try:
+        assert guarded(["replay", str(path)]) == 2
+    finally:
+        os.seteuid(0)
+    assert (
+        capsys.readouterr().err
+        == f"qemustate: {path}: expected a file that can be read, saw Permission denied\n"
+    )
+
+
+def test_a_reader_that_leaves_is_no_error(tmp_path):
+    """When whoever reads the output goes away, the command ends without a word."""
+    done = subprocess.run(
+        ["sh", "-c", '"$@" | head -1 >/dev/null', "sh", *PROGRAM, "check", *[str(QUIT)] * 2000],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.stderr == ""
+
+
+def test_an_output_that_is_gone_from_the_start():
+    """A closed standard output is no traceback either."""
+    done = subprocess.run(
+        ["sh", "-c", '"$@" >&-', "sh", *PROGRAM, "replay", str(QUIT)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") <= 1
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (BrokenPipeError(32, "x"), 141)])
+def test_leaving_early_is_quiet(monkeypatch, capsys, error, status):
+    """Control-C and a pipe that broke end as a shell expects, without a word."""
+
+    def leave(_argv):
+        raise error
+
+    monkeypatch.setattr(command, "main", leave)
+    assert guarded([]) == status
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (MemoryError(), "not enough memory"),
+        (RecursionError("deep"), "internal error at test_main.py"),
+        (OSError(28, "No space left on device", "x.log"), "x.log: No space left on device"),
+        (ZeroDivisionError("1/0"), "ZeroDivisionError: 1/0"),
+    ],
+)
+def test_no_exception_is_a_traceback(monkeypatch, capsys, error, told):
+    """Whatever is raised ends with status 2 and one line."""
+
+    def fail(_argv):
+        raise error
+
+    monkeypatch.setattr(command, "main", fail)
+    assert guarded([]) == 2
+    err = capsys.readouterr().err
+    assert told in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_helps(name, capsys):
+    """Each command's help has an example of it and tells what the exit status means."""
+    assert guarded([name, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert f"qemustate {name} " in out.partition("example")[2]
+    assert "exit status" in out
+
+
+PARTS = [
+    b'{"QMP": {"version": {"qemu": {"micro": 0, "minor": 0, "major": 10}}, "capabilities": []}}\n',
+    b'{"execute": "device_del", "arguments": {"id": "a"}}\n',
+    b'{"event": "DEVICE_DELETED", "data": {"device": "a", "path": "/a"}, "timestamp": {"seconds": 1, "microseconds": 2}}\n',
+    b'{"return": {}}\n', b'{"error": {}}\n', b'{"event": "STOP"}\n', b'{"event": "JOB_STATUS_CHANGE", "data": {}}\n',
+    b'{"execute": "query-status", "id": {}}', b'{"return": {"status": "running"}, "id": {}}', b'{"return": [], "id": inf}',
+    b'{"t": 1, "dir": "rx", "raw": "{\\"event\\": \\"RESUME\\"}"}\n', b'{"t": 1e12, "dir": "tx", "raw": "{"}\n',
+    b'handle_qmp_command mon 0x1 req: {"execute": "cont"}\n', b'monitor_qmp_respond mon 0x1 resp: {"return": 1}\n',
+    b"\x95\x01\x00\xa7segment", b"\xff", b"{", b"[" * 2000,
+]  # fmt: skip
+
+
+@settings(deadline=None, max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    content=st.lists(st.sampled_from(PARTS) | st.binary(max_size=6), max_size=12).map(b"".join),
+    json=st.booleans(),
+)
+@example(content=b"", json=True)
+def test_any_bytes_end_in_a_status(tmp_path, capsys, content, json):
+    """Whatever the bytes, replay and check end with a status of theirs, and nothing internal goes wrong."""
+    path = tmp_path / "trace"
+    path.write_bytes(content)
+    for name in ("replay", "check"):
+        status = guarded([name, str(path), *(["--json"] if json else [])])
+        captured = capsys.readouterr()
+        assert status in (0, 1, 2)
+        assert "internal error" not in captured.err
+        assert (status == 2) <= (captured.err != "")
