@@ -33,7 +33,7 @@ golden: qemu guest $(VENV)/test
 	$(BIN)/pytest --rewrite
 
 docs: $(VENV)/base
-	$(BIN)/python scripts/docs.py
+	$(BIN)/python scripts/make_docs.py
 
 conformance: qemu guest $(VENV)/test
 	QEMUSTATE_FULL=1 $(BIN)/pytest

@@ -41,7 +41,7 @@ def block(text):
         return terms(lines)
     before, literal, after = text.partition("::\n\n")
     if literal:
-        return f"{before}:\n\n```text\n{undent(after)}\n```"
+        return f"{code(before)}:\n\n```text\n{undent(after)}\n```"
     return code(text)
 
 

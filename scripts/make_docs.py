@@ -10,7 +10,7 @@ import os
 import re
 from pathlib import Path
 
-from docstrings import markdown
+from docstrings import code, markdown
 
 from qemustate.cli import main as cli
 from qemustate.events import format as log_format
@@ -115,12 +115,14 @@ def diagram(it):
 
 def lines(it):
     """Return the rows, those that differ only in where they start as one."""
-    merged = {}
+    found = {}
     for row in it.rows:
-        dest = "=" if row.dest == row.source else row.dest
-        key = (row.trigger, dest, row.when, row.cause, row.assumption, row.since, row.until, row.ref)
-        merged.setdefault(key, []).append(row.source)
-    for (trigger, dest, when, cause, assumption, since, until, ref), sources in merged.items():
+        key = (row.trigger, row.when, row.cause, row.assumption, row.since, row.until, row.ref)
+        found.setdefault((row.dest, key), []).append(row.source)
+    merged = {}
+    for (dest, key), sources in found.items():
+        merged.setdefault(("=" if sources == [dest] else dest, key), []).extend(sources)
+    for (dest, (trigger, when, cause, assumption, since, until, ref)), sources in merged.items():
         versions = (f"from {dotted(since)}" if since else "", f"before {dotted(until)}" if until else "")
         yield [
             f"`{trigger}`" if trigger else "*silent*",
@@ -240,7 +242,7 @@ def damage():
     """Return the names of damage with the comments that stand above them in the source."""
     source = Path(log_format.__file__).read_text()
     said = {name: text for text, name in re.findall(r'    #: (.+)\n    [A-Z_]+ = "([a-z-]+)"', source)}
-    return [[f"`{it.value}`", said[it.value]] for it in log_format.Damage]
+    return [[f"`{it.value}`", code(said[it.value])] for it in log_format.Damage]
 
 
 if __name__ == "__main__":
