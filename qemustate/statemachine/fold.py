@@ -38,14 +38,14 @@ def fold(records: Iterable[Record], vm: VM | None = None) -> VM:
 
 
 def fold_batches(batches: Iterable[Iterable[Sequence[Any]]], vm: VM | None = None) -> VM:
-    """Return the state after the raw items ``[seq, time, kind, body, ...]`` of a log's reader.
+    """Return the state after the raw items ``[seq, time, kind, body, crc]`` of a log's reader.
 
     The same steps as :func:`apply`, for replay at full speed: what each record changed is not kept apart.
     """
     state = vm or VM()
     handler_of = KINDS.get
     for batch in batches:
-        for seq, time, kind, body, *_ in batch:
+        for seq, time, kind, body, _ in batch:
             state.seq = seq
             if time:
                 state.time = time
