@@ -86,7 +86,7 @@ def _stop_rows() -> list[Row]:
         found += rows("STOP", "running", dest, when=guard, cause=cause, assume=assume, ref=_VM_STOP)
     asleep = {"paused", "save-vm", "restore-vm", "shutdown", "finish-migrate"}
     for guard, dest, cause, assume in causes:
-        for state in asleep.intersection(dest.split()):
+        for state in (name for name in dest.split() if name in asleep):
             found += rows(
                 "STOP",
                 "suspended",
