@@ -6,8 +6,8 @@ import argparse
 from collections import Counter
 from typing import Any
 
+from qemustate.cli.common import Progress, complain, print_json
 from qemustate.cli.common import add_parser as add
-from qemustate.cli.common import complain, print_json
 from qemustate.cli.replay import tell_skipped
 from qemustate.errors import QemustateError
 from qemustate.replay.check import Report, check, plain
@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
         try:
             source = Source(path)
             for trace in source.vms:
-                done.append((source, trace, check(trace)))
+                with Progress(path) as progress:
+                    done.append((source, trace, check(trace, progress=progress)))
                 if not args.json:
                     _text(trace, done[-1][2])
                 tell_skipped(trace)

@@ -6,10 +6,14 @@ import argparse
 import json
 import math
 import sys
-from typing import Any, Final
+import time
+from typing import Any, Final, Self
 
 #: Nesting of an id beyond this is left out of JSON.
 _DEPTH: Final = 50
+
+#: Seconds before progress is shown.
+_PATIENCE: Final = 1.0
 
 
 def add_parser(subparsers: Any, name: str, what: str, more: str) -> argparse.ArgumentParser:
@@ -27,6 +31,32 @@ def add_parser(subparsers: Any, name: str, what: str, more: str) -> argparse.Arg
 def complain(text: str) -> None:
     """Print one line on standard error."""
     print("qemustate:", " ".join(text.split("\n")), file=sys.stderr)
+
+
+class Progress:
+    """Shows on a terminal how far a long work is; silent elsewhere, and for the first second.
+
+    A context manager; calling it with a record's number shows that number.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._next = time.monotonic() + _PATIENCE if sys.stderr.isatty() else math.inf
+        self._shown = False
+
+    def __call__(self, seq: int) -> None:
+        """Show a number, unless the last one is quite new."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next, self._shown = now + _PATIENCE / 4, True
+            print(f"\r{self._what}: {seq} records", end="", file=sys.stderr, flush=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def print_json(document: dict[str, Any]) -> None:

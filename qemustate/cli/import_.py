@@ -8,8 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+from qemustate.cli.common import Progress, complain
 from qemustate.cli.common import add_parser as add
-from qemustate.cli.common import complain
 from qemustate.cli.replay import tell_skipped
 from qemustate.errors import BadInput, RecordingFailed
 from qemustate.events.format import segment_numbers, segment_path
@@ -75,8 +75,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _write(trace: ForeignTrace, output: Path) -> int:
     """Write the log; return how many records it has."""
-    with LogWriter(output, vm=trace.name, durability="os", header_extra=trace.header_extra()) as writer:
+    extra = trace.header_extra()
+    with Progress(trace.shown) as progress, LogWriter(output, trace.name, "os", header_extra=extra) as writer:
         for batch in _batches(trace):
+            progress(writer.seq)
             writer.append_many(batch)
             if writer.state is WriterState.FAILED:
                 raise RecordingFailed(f"{output}: {writer.why}")

@@ -7,8 +7,8 @@ import re
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from qemustate.cli.common import Progress, complain, print_json
 from qemustate.cli.common import add_parser as add
-from qemustate.cli.common import complain, print_json
 from qemustate.cli.lines import Changes
 from qemustate.errors import BadInput
 from qemustate.replay.check import Report, Until, check, plain
@@ -79,7 +79,8 @@ def read_at(text: str | None) -> Until:
 
 
 def _json(trace: Trace, until: Until) -> dict[str, Any]:
-    report = check(trace, until)
+    with Progress(trace.shown) as progress:
+        report = check(trace, until, progress=progress)
     tell_skipped(trace)
     return report.to_json()
 

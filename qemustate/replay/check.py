@@ -60,31 +60,39 @@ def check(
     trace: Trace,
     until: Until | None = None,
     *,
-    before: Watcher | None = None,
     after: Watcher | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Report:
-    """Fold a trace and apply the rules; ``before`` and ``after`` are called around each record.
+    """Fold a trace and apply the rules.
+
+    ``after`` is called after each record, ``progress`` now and then with the number of the next one.
 
     The rules about how a trace ends apply only when it is read to its end. Raises BadInput or LogDamaged
     where it cannot be read on.
     """
     checker = Checker(trace.start(), trace.lacks)
-    whole = _run(checker, trace, until or Until(), before, after)
+    whole = _run(checker, trace, until or Until(), after, progress)
     if whole:
         checker.close()
     findings = sorted(checker.findings, key=lambda it: it.seq)
     return Report(checker.vm, findings, checker.not_checked)
 
 
-def _run(checker: Checker, trace: Trace, until: Until, before: Watcher | None, after: Watcher | None) -> bool:
+def _run(
+    checker: Checker,
+    trace: Trace,
+    until: Until,
+    after: Watcher | None,
+    progress: Callable[[int], None] | None,
+) -> bool:
     """Fold up to the end; say whether that was the trace's own."""
     vm = checker.vm
     for items in trace.batches():
+        if progress is not None:
+            progress(items[0][0])
         for seq, time, kind, body, _ in items:
             if until.passed(seq, time):
                 return False
-            if before is not None:
-                before(vm, seq, time, kind, body)
             checker.see(seq, time, kind, body)
             if after is not None:
                 after(vm, seq, time, kind, body)

@@ -8,11 +8,13 @@ from qemustate.statemachine.fold import fold
 
 
 def test_the_state_is_that_of_the_fold(story):
-    """Checking folds as replay does; stories of real QEMUs hold no violation."""
+    """Checking folds as replay does; stories of real QEMUs hold no violation but nonsense sent on purpose."""
     (trace,) = Source(story).vms
     report = check(trace)
     assert report.vm.to_plain() == fold(records(trace), trace.start()).to_plain()
-    assert not report.violated, report.findings
+    violations = {(it.rule, it.subject) for it in report.findings if it.severity == "violation"}
+    assert violations <= {("malformed", "client")}
+    assert report.violated is bool(violations)
     assert report.not_checked == []
     assert [it.seq for it in report.findings] == sorted(it.seq for it in report.findings)
 
