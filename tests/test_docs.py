@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 #: What the examples read; they run in a folder of their own that has nothing else.
 SHOWN = ("qemustate", "tests", "examples")
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
 
 class Block(NamedTuple):
@@ -40,7 +41,7 @@ class Block(NamedTuple):
 
 def blocks(page, *, live):
     """Return the examples of a page, those that start a QEMU or the others."""
-    every = [Block(*match.groups()) for match in FENCE.finditer(page.read_text())]
+    every = [Block(kind, textwrap.dedent(text)) for _, kind, text in FENCE.findall(page.read_text())]
     return [block for block in every if block.runs and block.live == live]
 
 
