@@ -44,18 +44,13 @@ def receive(sock: socket.socket, size: int = _CHUNK) -> list[tuple[bytes, list[i
 
 
 def _byte_by_byte(sock: socket.socket, count: int) -> list[tuple[bytes, list[int]]]:
-    pieces: list[tuple[bytes, list[int]]] = []
-    start = bytearray()
+    pieces: list[tuple[bytearray, list[int]]] = []
     for _ in range(count):
         byte, fds, _ = _receive(sock, 1, 0)
-        if fds and start:
-            pieces.append((bytes(start), []))
-            start.clear()
-        if fds:
-            pieces.append((byte, fds))
-        else:
-            start += byte
-    return [*pieces, (bytes(start), [])] if start else pieces
+        if fds or not pieces:
+            pieces.append((bytearray(), fds))
+        pieces[-1][0].extend(byte)
+    return [(bytes(data), fds) for data, fds in pieces]
 
 
 def _receive(sock: socket.socket, size: int, flags: int) -> tuple[bytes, list[int], bool]:
