@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
+from qemustate.errors import BadInput
 from qemustate.replay.source import Trace
 from qemustate.statemachine.rules import Checker, Finding
 from qemustate.statemachine.state import VM
@@ -86,14 +87,28 @@ def _run(
     progress: Callable[[int], None] | None,
 ) -> bool:
     """Fold up to the end; say whether that was the trace's own."""
-    vm = checker.vm
     for items in trace.batches():
         if progress is not None:
             progress(items[0][0])
         for seq, time, kind, body, _ in items:
             if until.passed(seq, time):
                 return False
-            checker.see(seq, time, kind, body)
+            try:
+                checker.see(seq, time, kind, body)
+            except _ODD as error:
+                raise _unfoldable(trace, seq, kind, body, error) from error
             if after is not None:
-                after(vm, seq, time, kind, body)
+                after(checker.vm, seq, time, kind, body)
     return True
+
+
+#: What a value of another type than QEMU's schema has may raise.
+_ODD: Final = (BadInput, TypeError, KeyError, AttributeError, ValueError, IndexError)
+
+
+def _unfoldable(trace: Trace, seq: int, kind: str, body: dict[str, Any], error: Exception) -> BadInput:
+    """Return the error for a record that the fold cannot read; it names the line it was imported from."""
+    origin = body.get("origin")
+    line = f" (line {origin[1]})" if isinstance(origin, list) and len(origin) == 2 else ""
+    seen = error.seen if isinstance(error, BadInput) else f"{type(error).__name__}: {error}"
+    return BadInput(trace.shown, f"record {seq}{line}", expected=f"a sound record of kind {kind}", seen=seen)

@@ -2,6 +2,8 @@
 
 import pytest
 
+from qemustate.errors import BadInput
+from qemustate.events.writer import LogWriter
 from qemustate.replay.check import Until, check
 from qemustate.replay.source import Source, records
 from qemustate.statemachine.fold import fold
@@ -51,6 +53,18 @@ def test_what_a_trace_lacks_is_not_checked(tmp_path):
     assert report.violated
     assert {"rule": "clock-backwards", "needs": ["times"]} in report.not_checked
     assert "clock-backwards" not in {it.rule for it in report.findings}
+
+
+def test_a_record_that_cannot_be_folded_is_named(tmp_path):
+    """A log may verify and hold a record of no sound shape: its number is told."""
+    path = tmp_path / "odd.log"
+    with LogWriter(path, durability="os") as writer:
+        writer.append("opened", {}, 1)
+        writer.append("event", {"origin": ["t", 7]}, 1)
+    with pytest.raises(
+        BadInput, match=r"odd\.log, record 3 \(line 7\): expected a sound record of kind event"
+    ):
+        check(Source(path).vms[0])
 
 
 @pytest.mark.parametrize(
