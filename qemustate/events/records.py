@@ -18,11 +18,12 @@ kind                body
 ``closed``          the writer ended on purpose; last item of a log that was closed. Empty body
 ``gap``             facts may be missing here. ``why`` a sentence; optional ``missing`` number of records lost
 ``spawned``         a QEMU was started: ``argv`` list (secrets replaced), optional ``pid``, ``start`` (clock
-                    ticks since boot, field 22 of /proc/PID/stat), ``binary``
+                    ticks since boot, field 22 of /proc/PID/stat), ``binary``; ``late`` true when what
+                    happened between then and the next record was not seen
 ``exited``          that process ended: ``status`` int or ``signal`` int, or neither when nobody could see
 ``opened``          a monitor connection was made; optional ``address``, ``first`` true when nobody can have
                     spoken on a monitor of this process before
-``lost``            that connection ended; optional ``why``
+``lost``            that connection ended; optional ``why``, and ``by`` "us" when it was not QEMU that ended it
 ``greeting``        a QMP message, see below
 ``command``         a QMP message sent to QEMU; optional ``fds``: how many file descriptors went with it
 ``reply``           a QMP message: ``return``

@@ -83,7 +83,9 @@ def change(vm: VM, it: Change) -> str:
     machine, subject, before, cell = it
     what = f"{machine} {subject}" if subject else machine
     why = f" ({cell.cause})" if cell.cause else ""
-    return f"{what}: {names(before)} -> {names(vm.names(machine, cell))}{why}"
+    after = vm.names(machine, cell)
+    moved = names(after) if before == after else f"{names(before)} -> {names(after)}"
+    return f"{what}: {moved}{why}"
 
 
 def line(seq: int, time: int, text: str, changes: list[str]) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 from qemustate.statemachine import guards
 from qemustate.statemachine.launch import Launch
 from qemustate.statemachine.observer import Observer, watchers
+from qemustate.statemachine.tables import HASH
 from qemustate.statemachine.tables.device import RESTLESS
 
 #: The kinds of backend: collection of :class:`VM` -> kind.
@@ -207,7 +208,7 @@ class VM:
 
         launch = self.launch
         return {
-            "name": self.name, "seq": self.seq, "time": self.time, "late": self.late, "begun": self.begun, "profile": hex(self.profile),
+            "tables": HASH, "name": self.name, "seq": self.seq, "time": self.time, "late": self.late, "begun": self.begun, "profile": hex(self.profile),
             "version": list(self.version) if self.version else None,
             "launch": None if launch is None else _launch_plain(launch),
             **{m: cell(getattr(self, m)) for m in ("process", "monitor", "runstate", "migration")},
@@ -222,9 +223,16 @@ class VM:
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> VM:
-        """Return the state that :meth:`to_plain` described."""
+        """Return the state that :meth:`to_plain` described.
+
+        A state kept with other tables cannot be read with these: what is returned then knows where it is in the
+        log, and believes anything from the next record on, as after a beginning that was not seen.
+        """
         vm = cls(plain["name"])
         vm.observe(tuple(plain["version"]) if plain["version"] else None)
+        if plain["tables"] != HASH:
+            vm.seq, vm.time = plain["seq"], plain["time"]
+            return vm
         for name in ("seq", "time", "late", "begun", "balloon", "pid", "exit", "stalled", "resumed"):
             setattr(vm, name, plain[name])
         vm.profile = int(plain["profile"], 16)

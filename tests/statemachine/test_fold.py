@@ -97,6 +97,17 @@ def test_a_snapshot_is_a_place_to_start_from(entries, data):
     assert fold.fold(records[cut:], resumed).to_plain() == whole.to_plain()
 
 
+def test_a_snapshot_of_other_tables_is_not_believed():
+    """A state kept with other tables is where it was in the log, and knows nothing."""
+    vm = fold.fold(numbered([("spawned", {"argv": ["qemu", "-S"]}), ("opened", {"first": True})]))
+    resumed = VM.from_plain({**vm.to_plain(), "tables": "others"})
+    fold.apply(resumed, 3, 0, "event", {"qmp": {"event": "POWERDOWN"}})
+    fold.apply(resumed, 4, 0, "event", {"qmp": {"event": "RESET"}})
+
+    assert resumed.names("runstate", vm.runstate) == ("prelaunch",)
+    assert len(resumed.names("runstate", resumed.runstate)) > 1
+
+
 def test_the_plain_form_is_plain():
     """A snapshot holds nothing but what JSON and msgpack can keep."""
     vm = fold.fold(numbered([("spawned", {"argv": ["qemu", "-S", "-device", "virtio-blk-pci,id=vd1"]})]))

@@ -83,7 +83,11 @@ def device_deleted(vm: VM, data: dict[str, Any], _answer: Any) -> None:
             return
         if not cell.generation:
             cell.generation = 1
+        left = cell.belief == vm.watch.device.bit["leaving"]
         step_device(vm, name, cell, "DEVICE_DELETED")
+        if left:  # known to be gone; announced only now
+            cell.since, cell.cause = vm.seq, "DEVICE_DELETED"
+            vm.changed.append(("device", name, ("gone",), cell))
         return
     parent = path.removeprefix("/machine/peripheral/").split("/")[0]
     if path.startswith("/machine/peripheral/") and parent in vm.devices:
