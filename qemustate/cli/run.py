@@ -16,7 +16,7 @@ from qemustate.cli.lines import Changes
 from qemustate.errors import BadInput
 from qemustate.events.reader import LogReader
 from qemustate.events.writer import LogWriter, WriterState
-from qemustate.replay.check import check
+from qemustate.replay.check import check, plain
 from qemustate.replay.source import Source
 from qemustate.statemachine import describe
 from qemustate.statemachine.fold import apply
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
                 print(line)
             for it in report.findings:
                 if it.severity != "note":
-                    print("  " + describe.finding(it))
+                    print("  " + describe.finding(plain(it)))
     return 0 if ended.get("status") == 0 else 1
 
 

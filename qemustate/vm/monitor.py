@@ -40,6 +40,7 @@ class Monitor:
         self._recorder = recorder
         self._deadline = deadline
         self._client: Client | None = None
+        self._leaving = False
         self._timers: dict[str, asyncio.TimerHandle] = {}  # by command id, or the greeting's
 
     async def open(self, address: str | Path, *, first: bool = False) -> None:
@@ -69,8 +70,9 @@ class Monitor:
             raise MonitorUnavailable(f"{name}: not sent, the monitor is not open")
         return await self._client.execute(name, arguments, fds=fds)
 
-    def close(self) -> None:
-        """Read what has arrived, then close."""
+    def close(self, *, gone: bool = False) -> None:
+        """Read what has arrived, then close; ``gone`` when that is because QEMU has ended."""
+        self._leaving = not gone
         if self._client is not None:
             self._client.close()
 
@@ -111,4 +113,6 @@ class Monitor:
             timer.cancel()
         self._timers.clear()
         self._recorder.messages(ended.malformed)
-        self._recorder.record("lost", {"why": "end of stream"})
+        self._recorder.record(
+            "lost", {"why": "left", "by": "us"} if self._leaving else {"why": "end of stream"}
+        )

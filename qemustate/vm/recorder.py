@@ -11,10 +11,11 @@ When the log works again the state is what the log can tell: that before the fai
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from qemustate.errors import BadInput
-from qemustate.events.observe import observed
+from qemustate.events.observe import observed, observed_events
 from qemustate.events.reader import LogReader
 from qemustate.events.redact import redact_bytes
 from qemustate.events.writer import LogWriter
@@ -22,6 +23,7 @@ from qemustate.qmp.framing import Malformed
 from qemustate.qmp.messages import Command
 from qemustate.statemachine.fold import apply, fold
 from qemustate.statemachine.state import VM
+from qemustate.statemachine.tables import HASH
 
 if TYPE_CHECKING:
     import os
@@ -48,7 +50,7 @@ class Scribe:
         """Record messages seen now, in this order, of which none is ours; ``sender`` is whose they are."""
         if messages:
             now = _now()
-            self._take([(*_entry(message, sender), now) for message in messages])
+            self._take([(kind, body, now) for kind, body in _entries(messages, sender)])
 
     def close(self) -> None:
         """Close the log."""
@@ -81,6 +83,8 @@ class Recorder(Scribe):
     def __init__(self, writer: LogWriter, vm: VM) -> None:
         super().__init__(writer)
         self.vm = vm
+        #: The latest records that the fold could not read: number, and why.
+        self.unfolded: deque[tuple[int, str]] = deque(maxlen=16)
         #: Called, without arguments, after records were written and folded.
         self.on_growth: list[Callable[[], None]] = []
         self._reader = LogReader(writer.path)
@@ -112,7 +116,7 @@ class Recorder(Scribe):
 
     def _take(self, entries: list[Entry], *, required: bool = False) -> None:
         if self.writer.full and self._before is None:
-            self.writer.rotate(self.vm.to_plain())
+            self.writer.rotate(self.vm.to_plain(), HASH)
         super()._take(entries, required=required)
 
     def _written(self, first: int, entries: list[Entry]) -> None:
@@ -121,23 +125,29 @@ class Recorder(Scribe):
             if self._before is None:
                 self._before = vm.to_plain()
             for kind, body, at in entries:
-                apply(vm, vm.seq, at, kind, body)
+                self._fold(vm.seq, at, kind, body)
             return
         if first != vm.seq + 1 or self._before is not None:
-            vm = self._catch_up(first)
+            self._catch_up(first)
         for seq, (kind, body, at) in enumerate(entries, first):
-            apply(vm, seq, at, kind, body)
+            self._fold(seq, at, kind, body)
         self._tell()
 
-    def _catch_up(self, seq: int) -> VM:
+    def _fold(self, seq: int, at: int, kind: str, body: dict[str, Any]) -> None:
+        """Fold one record; where the fold cannot, go on: what was seen is in the log, and must not be held up."""
+        try:
+            apply(self.vm, seq, at, kind, body)
+        except Exception as error:  # noqa: BLE001  (QEMU and other clients may send any JSON)
+            self.unfolded.append((seq, f"{type(error).__name__}: {error}"))
+
+    def _catch_up(self, seq: int) -> None:
         """Fold what the writer itself has put before record ``seq``: a gap, the head of a new segment."""
         if self._before is not None:
             self.vm, self._before = VM.from_plain(self._before), None
         for record in self._reader.records(self.vm.seq + 1):
             if record.seq >= seq:
                 break
-            apply(self.vm, record.seq, record.time, record.kind, record.body)
-        return self.vm
+            self._fold(record.seq, record.time, record.kind, record.body)
 
 
 def open_recorder(
@@ -156,6 +166,11 @@ def open_recorder(
     except BaseException:
         writer.close()
         raise
+
+
+def _entries(messages: Sequence[Incoming], sender: str) -> list[tuple[str, dict[str, Any]]]:
+    found = observed_events(messages) if len(messages) > 1 else None
+    return [_entry(message, sender) for message in messages] if found is None else found
 
 
 def _entry(message: Incoming, sender: str) -> tuple[str, dict[str, Any]]:

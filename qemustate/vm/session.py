@@ -93,6 +93,6 @@ class Session:
         how = self.process.wait()
         assert how is not None
         asyncio.get_running_loop().remove_reader(self.process.pidfd)
-        self.monitor.close()
+        self.monitor.close(gone=True)
         self._recorder.record("exited", dict(how))
         self.ended.set_result(how)

@@ -166,7 +166,8 @@ async def _one_client(listener: socket.socket, qemu: socket.socket, scribe: Scri
     finally:
         accepting.cancel()
         link.close()
-        scribe.record("lost", {"why": f"{link.left} closed the connection"})
+        why = {"why": f"{link.left} closed the connection"}
+        scribe.record("lost", why if link.left == "QEMU" else {**why, "by": "us"})
     return link.left
 
 

@@ -63,7 +63,7 @@ def memory():
 async def observer(folder, from_second):
     """Record all that the peer sends; print how memory grew from some second to the end."""
     recorder = open_recorder(folder / "log")
-    while not (folder / "qmp").exists():
+    while not (folder / "qmp").exists():  # noqa: ASYNC110 - nothing tells of a new file
         await asyncio.sleep(0.01)
     monitor = Monitor(recorder)
     await monitor.open(folder / "qmp", first=True)
@@ -71,7 +71,7 @@ async def observer(folder, from_second):
         await anext(never_read)
         await asyncio.sleep(from_second)
         before = memory()
-        while recorder.vm.to_json()["monitor"]["is"] != "closed":
+        while recorder.vm.to_json()["monitor"]["is"] != "closed":  # noqa: ASYNC110 - the cursor must not read
             await asyncio.sleep(0.01)
         print(json.dumps({"growth": memory() - before, "before": before}))
     recorder.close()

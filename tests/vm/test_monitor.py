@@ -14,6 +14,7 @@ from qemustate.vm.cursor import Cursor
 from qemustate.vm.listening import listen
 from qemustate.vm.monitor import Monitor
 from qemustate.vm.recorder import open_recorder
+from qemustate.vm.session import Session
 
 
 class Fake:
@@ -189,8 +190,6 @@ def test_nobody_there(tmp_path, recorder):
 
 def test_a_second_client_of_a_real_qemu_is_held(bare, tmp_path):
     """QEMU serves one client: the second is held, and served when the first has left, with ids never used before."""
-    from qemustate.vm.session import Session
-
     async def scenario():
         first, second = open_recorder(tmp_path / "first"), open_recorder(tmp_path / "second")
         session = await Session.launch(bare, first, tmp_path / "qmp")
@@ -202,13 +201,16 @@ def test_a_second_client_of_a_real_qemu_is_held(bare, tmp_path):
         assert (await other.execute("query-status"))["status"] == "prelaunch"
         with pytest.raises(CommandRefused):
             await other.execute("nonesuch")
+        served = second.vm.to_json()
         other.close()
         session.close()
         for recorder in (first, second):
             recorder.close()
-        return second.vm.to_json()
+        return served, second.vm.to_json()
 
-    state = asyncio.run(scenario())
-    assert state["runstate"]["is"] == "prelaunch"
+    served, left = asyncio.run(scenario())
+    assert served["runstate"]["is"] == "prelaunch"
+    # What happens after we left, nobody tells.
+    assert left["runstate"]["is"] is None
     ids = [record.body["qmp"]["id"] for record in LogReader(tmp_path / "second") if record.kind == "command"]
     assert "1" not in ids

@@ -138,7 +138,7 @@ def test_a_block_that_ends_early_records_the_end(bare, tmp_path):
 
     with pytest.raises(ZeroDivisionError):
         live(tmp_path, bare, scenario)
-    last = [record for record in LogReader(tmp_path / "log")][-2]
+    last = list(LogReader(tmp_path / "log"))[-2]
     assert (last.kind, last.body) == ("exited", {"signal": 9})
 
 

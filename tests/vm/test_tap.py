@@ -66,7 +66,7 @@ async def tapping(folder, **more):
     )
     try:
         async with asyncio.timeout(60):
-            while not any("are served" in text for text in told) and not running.done():
+            while not any("are served" in text for text in told) and not running.done():  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         yield told
         async with asyncio.timeout(60):
@@ -320,7 +320,7 @@ def test_a_tap_that_is_told_to_end_leaves_qemu_alone(bare, tmp_path):
             task = asyncio.ensure_future(
                 tap(tmp_path / "client.sock", tmp_path / "qemu.sock", scribe, told.append, stop)
             )
-            while not (tmp_path / "client.sock").exists():
+            while not (tmp_path / "client.sock").exists():  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
             reader, writer = await asyncio.open_unix_connection(tmp_path / "client.sock")
             await reader.readline()
@@ -337,4 +337,4 @@ def test_a_tap_that_is_told_to_end_leaves_qemu_alone(bare, tmp_path):
 
     asyncio.run(scenario())
     [lost] = recorded(tmp_path, "lost")
-    assert lost.body["why"] == "the tap closed the connection"
+    assert lost.body == {"why": "the tap closed the connection", "by": "us"}
