@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from qemustate.events.records import Record
 from qemustate.statemachine.kinds import KINDS
@@ -26,7 +26,19 @@ def apply(vm: VM, seq: int, time: int, kind: str, body: dict[str, Any]) -> None:
         vm.time = time
     handler = KINDS.get(kind)
     if handler is not None:
-        handler(vm, body)
+        try:
+            handler(vm, body)
+        except _UNREADABLE as error:
+            _unreadable(vm, kind, error)
+
+
+#: What comes of a message of the wrong shape: QEMU and its clients may send any JSON at all.
+_UNREADABLE: Final = (TypeError, LookupError, AttributeError, ValueError)
+
+
+def _unreadable(vm: VM, kind: str, error: Exception) -> None:
+    """Note a record that means nothing; the state is what it was, as far as it could be read."""
+    vm.violations.append(("unreadable", "", f"{kind}: {type(error).__name__}: {error}"))
 
 
 def fold(records: Iterable[Record], vm: VM | None = None) -> VM:
@@ -51,7 +63,10 @@ def fold_batches(batches: Iterable[Iterable[Sequence[Any]]], vm: VM | None = Non
                 state.time = time
             handler = handler_of(kind)
             if handler is not None:
-                handler(state, body)
+                try:
+                    handler(state, body)
+                except _UNREADABLE as error:
+                    _unreadable(state, kind, error)
         state.changed = []
         state.violations = []
     return state

@@ -127,9 +127,10 @@ def _greeting(vm: VM, body: dict[str, Any]) -> None:
     qmp = body.get("qmp") or parsed(body)
     if not vm.begun:
         _begin_late(vm)
-    version = qmp["QMP"].get("version", _NOTHING).get("qemu", _NOTHING)
-    if {"major", "minor", "micro"} <= version.keys():
-        vm.observe((version["major"], version["minor"], version["micro"]))
+    told = qmp["QMP"].get("version", _NOTHING).get("qemu", _NOTHING)
+    version = tuple(told.get(part) for part in ("major", "minor", "micro"))
+    if all(part.__class__ is int for part in version):
+        vm.observe(version)
     step_vm(vm, "process", "greeting")
     step_vm(vm, "monitor", "greeting")
 

@@ -7,6 +7,7 @@ end cannot break a rule that is about them. Such a rule is *not checked*: never 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -45,6 +46,7 @@ RULES: Final = {
             "violation",
             "QEMU's answer to a query is not among the states the facts allow",
         ),
+        Rule("unreadable", "violation", "a QMP message whose members are not what the schema says they are"),
         Rule("malformed", "violation", "what was received is no QMP message"),
         Rule(
             "reply-without-command",
@@ -176,6 +178,10 @@ _CAUSES: Final = sum(
 )  # fmt: skip
 
 
+#: What the fold noted -> the rule it breaks.
+_BREACH: Final = {"transition": "impossible-transition", "contradicted": "contradicted-by-query"}
+
+
 class Checker:
     """Folds a trace and applies the rules: :meth:`see` every record, then :meth:`close`; read ``findings``."""
 
@@ -207,13 +213,17 @@ class Checker:
         look = self._look.get(kind)
         if look is not None:
             self.vm.seq = seq
-            look(body)
+            with suppress(
+                TypeError, LookupError, AttributeError, ValueError
+            ):  # the fold says that it is unreadable
+                look(body)
         apply(self.vm, seq, time, kind, body)
-        if kind == "event" and (body.get("qmp") or parsed(body))["event"] == "STOP":
+        if kind == "event" and (body.get("qmp") or parsed(body)).get("event") == "STOP":
             self._stopped()
         for rule, subject, message in self.vm.violations:
-            name = "contradicted-by-query" if rule.endswith("-contradicted") else "impossible-transition"
-            self._found(name, subject or rule.rpartition("-")[0], message)
+            self._found(
+                _BREACH.get(rule.rpartition("-")[2], rule), subject or rule.rpartition("-")[0], message
+            )
 
     def close(self) -> None:
         """Apply the rules about how a trace ends."""

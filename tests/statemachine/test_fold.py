@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from qemustate.events.records import Record
 from qemustate.statemachine import fold, reading
+from qemustate.statemachine.rules import Checker
 from qemustate.statemachine.state import VM
 
 IDS = ["vd1", "vd2", "cpu1"]
@@ -81,6 +82,65 @@ def test_no_belief_is_ever_empty(entries):
         assert all(vm.names("device", d) for d in vm.devices.values())
         assert all(vm.names("job", j) for j in vm.jobs.values())
         json.dumps(vm.to_json())
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.sampled_from([*IDS, "paused", "created", "/machine/peripheral"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["id", "status", "path", "device", "info", "action", "data", "class", "desc"]),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=8,
+)
+
+
+def shapeless():
+    """QMP messages whose members are anything at all."""
+
+    def message(kind, name, members):
+        if kind == "event":
+            return kind, {"qmp": {**members, "event": name}}
+        if kind == "command":
+            return kind, {"qmp": {**members, "execute": name}}
+        return kind, {
+            "qmp": {
+                **members,
+                {"reply": "return", "failure": "error", "greeting": "QMP"}[kind]: members.get("return"),
+            }
+        }
+
+    names = st.one_of(JSON, st.sampled_from([*reading.EVENTS, *reading.COMMANDS]))
+    members = st.fixed_dictionaries(
+        {}, optional=dict.fromkeys(("id", "data", "arguments", "return", "error", "timestamp"), JSON)
+    )
+    return st.lists(
+        st.builds(
+            message, st.sampled_from(["event", "command", "reply", "failure", "greeting"]), names, members
+        ),
+        max_size=12,
+    )
+
+
+@settings(deadline=None, max_examples=300)
+@given(shapeless())
+def test_any_json_can_be_folded(entries):
+    """Messages of any shape are folded, live and in replay alike, and the rules say what could not be read."""
+    checker = Checker()
+    for record in numbered(entries):
+        checker.see(record.seq, record.time, record.kind, record.body)
+    checker.close()
+    items = [[r.seq, r.time, r.kind, r.body, 0] for r in numbered(entries)]
+
+    assert fold.fold_batches([items]).to_plain() == checker.vm.to_plain()
+    json.dumps(checker.vm.to_json())
 
 
 @settings(deadline=None, max_examples=100)

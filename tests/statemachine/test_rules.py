@@ -19,6 +19,10 @@ def contradicted_by_query(w):
     w.ok("query-status", {"status": "io-error"})
 
 
+def unreadable(w):
+    w.put("event", {"qmp": {"event": "JOB_STATUS_CHANGE", "data": ["no", "object"]}})
+
+
 def malformed(w):
     w.put("malformed", {"data": b"garbage", "from": "qemu", "error": "invalid keyword 'garbage'"})
 
@@ -81,7 +85,7 @@ def gap(w):
 
 
 BREAKS = {f.__name__.replace("_", "-"): f for f in (
-    impossible_transition, contradicted_by_query, malformed, reply_without_command, command_without_reply, duplicate_id,
+    impossible_transition, contradicted_by_query, unreadable, malformed, reply_without_command, command_without_reply, duplicate_id,
     stop_unexplained, unplug_refused, unplug_lost, unplug_pending, exit_unannounced, event_unknown, clock_backwards,
     monitor_stalled, gap,
 )}  # fmt: skip
