@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -95,20 +95,17 @@ def _run(
                 return False
             try:
                 checker.see(seq, time, kind, body)
-            except _ODD as error:
+            except BadInput as error:
                 raise _unfoldable(trace, seq, kind, body, error) from error
             if after is not None:
                 after(checker.vm, seq, time, kind, body)
     return True
 
 
-#: What a value of another type than QEMU's schema has may raise.
-_ODD: Final = (BadInput, TypeError, KeyError, AttributeError, ValueError, IndexError)
-
-
-def _unfoldable(trace: Trace, seq: int, kind: str, body: dict[str, Any], error: Exception) -> BadInput:
+def _unfoldable(trace: Trace, seq: int, kind: str, body: dict[str, Any], error: BadInput) -> BadInput:
     """Return the error for a record that the fold cannot read; it names the line it was imported from."""
     origin = body.get("origin")
     line = f" (line {origin[1]})" if isinstance(origin, list) and len(origin) == 2 else ""
-    seen = error.seen if isinstance(error, BadInput) else f"{type(error).__name__}: {error}"
-    return BadInput(trace.shown, f"record {seq}{line}", expected=f"a sound record of kind {kind}", seen=seen)
+    return BadInput(
+        trace.shown, f"record {seq}{line}", expected=f"a sound record of kind {kind}", seen=error.seen
+    )
