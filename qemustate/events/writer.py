@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from qemustate.errors import BadInput, RecordingFailed
-from qemustate.events.codec import encode
+from qemustate.events.codec import encode, encode_all
 from qemustate.events.format import (
     FORMAT_NAME,
     FORMAT_VERSION,
@@ -64,7 +64,8 @@ class LogWriter:
     ``vm`` names the VM of a new log ("vm" by default), ``header_extra`` is added to its ``segment`` items
     (``source``, ``lacks``). Of a log that exists, a torn tail is cut, and a ``gap`` says so. A segment that
     has reached ``segment_bytes`` is ``full``: the next append begins a new one, unless the caller has done
-    so with a snapshot. ``on_state`` is called with the writer when it fails and when it works again.
+    so with a snapshot. ``on_state`` is called with the writer when it fails, when it works again,
+    and when it cannot begin a new segment; always in the thread that appends.
 
     Raises LogBusy when the log has a writer, LogDamaged when it is damaged otherwise than by a crash,
     BadInput when it is that of another VM or the place is not writable, RecordingFailed when a new log
@@ -88,7 +89,7 @@ class LogWriter:
         self._on_state = on_state
         self._segment_bytes = segment_bytes
         self._each = durability == "each"
-        self._closed = self._failed = False
+        self._closed = self._failed = self._news = False
         # Set where the next append has more to do than to write: failed, full, closed.
         self._attention = False
         self._offset = self._running = self._time = 0
@@ -180,12 +181,13 @@ class LogWriter:
         head: list[Entry] = [("segment", header, self._time)]
         if snapshot_state is not None:
             head.append(("snapshot", {"state": snapshot_state, "tables": tables}, self._time))
-        data, running = _encode_all(head, self.seq, 0)
+        data, running = encode_all(head, self.seq, 0)
         try:
             fd = self._create(segment_path(self.path, self.segment + 1), data)
         except OSError as error:
             self._limit = self._offset + self._segment_bytes
             self.why = f"no new segment: {error.strerror}"
+            self._report()
             return False
         self._leave_old(fd)
         self.segment += 1
@@ -304,7 +306,7 @@ class LogWriter:
         return True
 
     def _write_entries(self, entries: list[Entry]) -> bool:
-        data, running = _encode_all(entries, self.seq, self._running)
+        data, running = encode_all(entries, self.seq, self._running)
         if not self._write(data):
             return False
         self.seq += len(entries)
@@ -317,6 +319,9 @@ class LogWriter:
         """Append when there is more to do; return the first and last number, zeros when dropped."""
         if self._closed:
             raise RecordingFailed(f"{self.path}: the log is closed")
+        if self._news:
+            self._news = False
+            self._report()
         if self._failed:
             return self._try_again(entries, required=required)
         if self.full:
@@ -364,7 +369,7 @@ class LogWriter:
     def _sync_failed(self, error: OSError) -> None:
         """Note, in the syncing thread, that nobody knows what is on the disk."""
         self.why = f"what was written before may not be on the disk: {error.strerror}"
-        self._failed = self._attention = True
+        self._news = self._failed = self._attention = True
 
     def _lose(self, count: int) -> None:
         self.missing += count
@@ -378,15 +383,6 @@ class LogWriter:
 
     def _mind_size(self) -> None:
         self._attention = self.full
-
-
-def _encode_all(entries: list[Entry], seq: int, running: int) -> tuple[bytes, int]:
-    batch = bytearray()
-    for kind, body, time in entries:
-        seq += 1
-        data, running = encode(seq, time, kind, body, running)
-        batch += data
-    return bytes(batch), running
 
 
 def _write_all(fd: int, data: bytes) -> None:

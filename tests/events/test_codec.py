@@ -9,7 +9,15 @@ import pytest
 
 from qemustate.errors import BadInput
 from qemustate.events import codec
-from qemustate.events.codec import NotAnItemError, decode_block, decode_item, encode, leading_seq, to_record
+from qemustate.events.codec import (
+    NotAnItemError,
+    decode_block,
+    decode_item,
+    encode,
+    encode_all,
+    leading_seq,
+    to_record,
+)
 from qemustate.events.reader import LogReader
 from qemustate.events.writer import LogWriter
 
@@ -47,6 +55,25 @@ def test_items_come_back_as_they_were(seq, body):
     assert running == zlib.crc32(data, 7)
     assert decode_block(data, 1) in ([item], None)
     assert leading_seq(b"x" + data, 1) == seq
+
+
+def test_items_made_at_once_are_those_made_one_by_one():
+    """A run of items has the bytes and the checksum it would have had singly."""
+    running, single = 7, b""
+    for seq, body in enumerate(BODIES, 300):
+        data, running = encode(seq, seq * 2, "event", body, running)
+        single += data
+
+    assert encode_all([("event", body, seq * 2) for seq, body in enumerate(BODIES, 300)], 299, 7) == (
+        single,
+        running,
+    )
+
+
+def test_of_items_made_at_once_the_one_that_cannot_be_kept_is_named():
+    """The number in the refusal is that of the item, not that of the first."""
+    with pytest.raises(BadInput, match=r"record 12 \(note\)"):
+        encode_all([("event", {}, 1), ("note", nested(501), 1)], 10, 0)
 
 
 def test_an_item_cut_anywhere_is_incomplete():
