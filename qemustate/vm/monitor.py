@@ -70,6 +70,11 @@ class Monitor:
             raise MonitorUnavailable(f"{name}: not sent, the monitor is not open")
         return await self._client.execute(name, arguments, fds=fds)
 
+    async def wait_closed(self) -> None:
+        """Wait until the monitor has closed; return at once where it never opened."""
+        if self._client is not None:
+            await self._client.wait_closed()
+
     def close(self, *, gone: bool = False) -> None:
         """Read what has arrived, then close; ``gone`` when that is because QEMU has ended."""
         self._leaving = not gone
