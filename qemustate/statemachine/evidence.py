@@ -79,6 +79,7 @@ EVIDENCE: Final[tuple[Evidence, ...]] = (
     Evidence("return migrate_cancel", "migration", "return migrate_cancel"),
     Evidence("return migrate_cancel", "", effect="couple_migration_guards"),
     Evidence("return migrate-set-capabilities", "", effect="set_capabilities"),
+    Evidence("return migrate-incoming", "migration", "return migrate-incoming"),
     Evidence("return query-migrate", "", effect="query_migrate"),
     # --- devices
     Evidence("execute device_add", "", effect="device_add_sent"),

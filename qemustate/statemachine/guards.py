@@ -34,6 +34,7 @@ GUARDS: Final = {
     # How it was launched
     "new": "nothing but the negotiation has been answered yet",
     "starting": "QEMU has not answered its first command yet",
+    "deferred": "the incoming migration waits for `migrate-incoming` (-incoming defer)",
     "autostart": "the VM starts by itself (no -S, and no `stop` since)",
     "others": "another monitor than ours can act on this VM (HMP console, second QMP socket)",
     "debugger": "a debugger can stop the VM (gdbstub)",

@@ -80,6 +80,7 @@ def _settle_in(vm: VM, name: str) -> None:
     """The first answers of a QEMU just started: start-up is over, and soon it is no longer new."""
     if vm.profile & _STARTING:
         step_vm(vm, "runstate", "first reply")
+        step_vm(vm, "migration", "first reply")
         set_guards(vm, denies=("starting",))
     if name not in _NEGOTIATION:
         set_guards(vm, denies=("new",))
@@ -162,7 +163,7 @@ def _spawned(vm: VM, body: dict[str, Any]) -> None:
     couple_runstate(vm)
 
 
-_LAUNCH: Final = ("autostart", "incoming", "debugger", "kvm", "others")
+_LAUNCH: Final = ("autostart", "incoming", "deferred", "debugger", "kvm", "others")
 
 
 def _begin_late(vm: VM) -> None:

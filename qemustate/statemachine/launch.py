@@ -41,6 +41,7 @@ class Launch(msgspec.Struct, frozen=True, eq=False):
 
     autostart: bool = True
     incoming: bool = False
+    deferred: bool = False
     shutdown_pauses: bool | None = False
     debugger: bool = False
     kvm: bool | None = None
@@ -54,6 +55,7 @@ class Launch(msgspec.Struct, frozen=True, eq=False):
     def profile(self) -> int:
         """Return the guards that the launch decides."""
         bits = _known("autostart", self.autostart) | _known("incoming", self.incoming)
+        bits |= _known("deferred", self.deferred)
         bits |= _known("debugger", self.debugger) | _known("kvm", self.kvm)
         return bits | _known("others", None if self.monitors is None else self.monitors > 1)
 
@@ -100,7 +102,7 @@ def _pairs(argv: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 @lru_cache(maxsize=512)
 def read(argv: tuple[str, ...]) -> Launch:
     """Read a QEMU command line (``argv[0]`` is the program)."""
-    autostart, incoming, debugger, acpi_off = True, False, False, False
+    autostart, incoming, deferred, debugger, acpi_off = True, False, False, False, False
     shutdown_pauses: bool | None = False
     kvm: bool | None = None
     machine = ""
@@ -112,7 +114,7 @@ def read(argv: tuple[str, ...]) -> Launch:
             case "S":
                 autostart = False
             case "incoming":
-                incoming = True
+                incoming, deferred = True, value == "defer"
             case "no-shutdown":
                 shutdown_pauses = True
             case "action":
@@ -159,7 +161,7 @@ def read(argv: tuple[str, ...]) -> Launch:
             case _:
                 pass
     return Launch(
-        autostart, incoming, shutdown_pauses, debugger, kvm, monitors + defaults, machine, acpi_off,
+        autostart, incoming, deferred, shutdown_pauses, debugger, kvm, monitors + defaults, machine, acpi_off,
         tuple(devices), tuple(backends),
     )  # fmt: skip
 

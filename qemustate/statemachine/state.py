@@ -287,7 +287,7 @@ def key_of(identifier: Any, seq: int) -> Any:
 
 def _nothing_known() -> int:
     """Return the profile before the first record: every guard denied but those only a launch decides."""
-    launch = ("autostart", "incoming", "debugger", "kvm", "others")
+    launch = ("autostart", "incoming", "deferred", "debugger", "kvm", "others")
     denied = [
         name for name in guards.GUARDS if name not in (*launch, *guards.DEVICE_KINDS, "failover", "starting")
     ]

@@ -91,6 +91,33 @@ def stories(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.jsonl.xz"))
 
 
+class _Course:
+    """What something was, and when it changed."""
+
+    def __init__(self, initial: str, moves: list[tuple[float, str]]) -> None:
+        self._times = [t for t, _ in moves]
+        self._states = [initial, *(state for _, state in moves)]
+
+    def held(self, since: float, until: float) -> set[str]:
+        return set(self._states[bisect_right(self._times, since) : bisect_right(self._times, until) + 1])
+
+
+def _job_courses(trace: list[list[Any]]) -> list[_Course]:
+    """Return the course of each job, in the order they were created; a job's address may be used again."""
+    alive: dict[str, list[tuple[float, str]]] = {}
+    found: list[list[tuple[float, str]]] = []
+    for t, name, said in trace:
+        if name != "job_state_transition" or " allowed transition" not in said:
+            continue
+        before, _, after = said[said.index("(", said.index("transition")) + 1 : -1].partition("-->")
+        job = said.split()[1]
+        if before == "undefined":
+            alive[job] = []
+            found.append(alive[job])
+        alive[job].append((t, after))
+    return [_Course("undefined", moves) for moves in found]
+
+
 class Truth:
     """What QEMU said of itself during one story."""
 
@@ -101,12 +128,20 @@ class Truth:
         self._states = [moves[0][1] if moves else None, *(move[2] for move in moves)]
         self._runs = told["peripheral"]
         self._starts = [run[0] for run in self._runs]
+        self._migration = _Course(
+            "none", [(t, s.split()[-1]) for t, n, s in told["trace"] if n == "migrate_set_state"]
+        )
+        self.jobs = _job_courses(told["trace"])
 
     def runstates(self, since: float, until: float) -> set[str]:
         """Return the run states held between two moments."""
         first = bisect_right(self._times, since)
         last = bisect_right(self._times, until)
         return {state for state in self._states[first : last + 1] if state}
+
+    def migrations(self, since: float, until: float) -> set[str]:
+        """Return the migration statuses held between two moments."""
+        return self._migration.held(since, until)
 
     def devices(self, since: float, until: float) -> list[set[str]]:
         """Return the answers that may be true between two moments: sets of ids."""
@@ -132,11 +167,13 @@ def judge(entries: list[tuple[str, int, dict[str, Any]]], truth: Truth, where: s
     """Fold a story's records and judge the belief after each. ``entries``: (kind, time in microseconds, body)."""
     vm, verdict = VM(), Verdict()
     moves = _moves(entries)
+    created: list[str] = []
+    born: dict[str, int] = {}
     sent: dict[Any, tuple[float, str, dict[str, Any]]] = {}
     for seq, (kind, time, body) in enumerate(entries, 1):
         qmp = body.get("qmp", {})
         now = time / 1e6
-        since, concerned, subject = now, False, ""
+        since, concerned, subject, name = now, False, "", ""
         if kind == "command":
             sent[json.dumps(qmp.get("id"))] = (now, qmp.get("execute", ""), qmp.get("arguments") or {})
         elif kind in ("reply", "failure"):
@@ -158,6 +195,26 @@ def judge(entries: list[tuple[str, int, dict[str, Any]]], truth: Truth, where: s
         states = truth.runstates(since, now + SLACK)
         if states:
             verdict.note("runstate", at, states, vm.names("runstate", vm.runstate), concerned=concerned)
+        told = kind == "event" and qmp["event"] == "MIGRATION"
+        migrated = told or (kind == "reply" and name in ("migrate", "query-migrate", "migrate_cancel"))
+        # An incoming `setup` is announced by 7.2, and not kept (migration/migration.c qmp_migrate_incoming()).
+        if not (told and qmp["data"]["status"] == "setup"):
+            possible = vm.names("migration", vm.migration)
+            verdict.note("migration", at, truth.migrations(since, now + SLACK), possible, concerned=migrated)
+        if kind == "event" and qmp["event"] == "JOB_STATUS_CHANGE":
+            job = qmp["data"]["id"]
+            if qmp["data"]["status"] == "created":
+                born[job] = len(created)
+                created.append(job)
+            if born.get(job, len(truth.jobs)) < len(truth.jobs):
+                course = truth.jobs[born[job]]
+                verdict.note(
+                    "job",
+                    f"{at} {job}",
+                    course.held(since, now + SLACK),
+                    vm.names("job", vm.jobs[job]),
+                    concerned=True,
+                )
         answers = truth.devices(since, now + SLACK)
         if answers and vm.names("process", vm.process) != ("exited",):
             _devices(

@@ -24,6 +24,8 @@ def job_status(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     step(vm, "job", vm.watch.job, cell, trigger, name)
     if cell.type in _STOPPING:
         couple_jobs(vm, data, None)
+        if cell.type == "snapshot-save":
+            _saved(vm, data["status"])
     if vm.profile & _ENDING:
         step_vm(vm, "runstate", "teardown")
 
@@ -33,6 +35,14 @@ _CREATED: Final = _TRIGGERS["created"]
 _ENDING: Final = guards.may("ending")
 #: Job types that stop the VM (migration/savevm.c).
 _STOPPING: Final = ("snapshot-save", "snapshot-load")
+
+
+def _saved(vm: VM, status: str) -> None:
+    """A snapshot that is being saved leaves the status of a migration behind, and once saved, ``completed``."""
+    if status == "running":
+        step_vm(vm, "migration", "saving")
+    elif status == "pending":
+        step_vm(vm, "migration", "saved")
 
 
 def block_job_ended(vm: VM, data: dict[str, Any], _answer: Any) -> None:

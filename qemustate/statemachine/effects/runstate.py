@@ -9,7 +9,7 @@ import msgspec
 from qemustate.statemachine import guards
 from qemustate.statemachine.effects.job import couple_jobs
 from qemustate.statemachine.state import VM
-from qemustate.statemachine.stepping import incoming, narrow, set_guards
+from qemustate.statemachine.stepping import incoming, narrow, set_guards, step_vm
 
 #: QEMU's rate limit for events (monitor/monitor.c monitor_qapi_event_conf): 1 s, and some slack for its timer.
 _WINDOW: Final = 1_050_000
@@ -160,15 +160,19 @@ def hmp_sent(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     word = words[0] if words else "?"
     if word in _HMP:
         set_guards(vm, holds=_HMP[word])
+        if word == "savevm":
+            step_vm(vm, "migration", "saving")
     elif word not in _HMP_HARMLESS:
         set_guards(vm, opens=("anything-sent",))
 
 
-def hmp_answered(vm: VM, data: dict[str, Any], _answer: Any) -> None:
+def hmp_answered(vm: VM, data: dict[str, Any], answer: Any) -> None:
     """HMP passthrough is over when it is answered; what jobs and other commands do stays."""
     set_guards(vm, denies=("anything-sent", "wakeup-sent"))
     stop_answered(vm, data, None)
     couple_jobs(vm, data, None)
+    if answer == "" and str(data.get("command-line", "")).split()[:1] == ["savevm"]:
+        step_vm(vm, "migration", "saved")
 
 
 def stop_answered(vm: VM, _data: dict[str, Any], _answer: Any) -> None:

@@ -88,8 +88,22 @@ TABLE: Final = Table(
         *rows("return migrate", "none completed failed cancelled", "setup", when="!migration-events", cause="migrate", ref="qmp_migrate()"),
         *rows("return migrate_cancel", "setup active pre-switchover device wait-unplug colo", "cancelling", when="!migration-events", cause="migrate_cancel", ref="qmp_migrate_cancel()"),
         *rows("return migrate_cancel", f"none cancelling cancelled completed failed {_ALIVE}", "=", ref="qmp_migrate_cancel()"),
-        *rows("events on", "none", "=", when="incoming", assume="events-in-time"),
+        *rows("events on", "none setup", "=", when="incoming", assume="events-in-time"),
         *rows("events on", " ".join(STATUSES), "=", when="!incoming"),
+        # An incoming VM: 10.0 keeps `setup` while it waits, 7.2 only announces it.
+        *rows("first reply", "none", "setup", when="incoming !deferred", cause="launch", since="9.0", ref="qemu_start_incoming_migration()"),
+        *rows("first reply", "none", "=", until="9.0"),
+        *rows("first reply", "none", "=", when="!incoming"),
+        *rows("first reply", "none", "=", when="deferred"),
+        *rows("first reply", " ".join(STATUSES[1:]), "="),
+        *rows("return migrate-incoming", "none", "setup", cause="migrate-incoming", since="9.0", ref="qemu_start_incoming_migration()"),
+        *rows("return migrate-incoming", "none", "=", until="9.0"),
+        *rows("return migrate-incoming", " ".join(STATUSES[1:]), "="),
+        # A snapshot is a migration to a file: it leaves the status of one, announced only with `events`.
+        *rows("saving", "none completed failed cancelled", "= setup active completed failed", when="!migration-events", cause="snapshot", ref="migration/savevm.c qemu_savevm_state()"),
+        *rows("saving", " ".join(STATUSES), "=", ref="migration/savevm.c qemu_savevm_state()"),
+        *rows("saved", "none setup active completed failed cancelled", "completed", cause="snapshot", ref="migration/savevm.c qemu_savevm_state()"),
+        *rows("saved", _ALIVE.replace("setup active ", "") + " cancelling", "=", ref="migration/savevm.c qemu_savevm_state()"),
         *rows(SILENT, "none", "active", when="incoming !migration-events !new", ref="process_incoming_migration_co()"),
     ),
 )  # fmt: skip
