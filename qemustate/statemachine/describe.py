@@ -27,6 +27,12 @@ def value(it: Any) -> str:
     return text if len(text) <= _WIDTH else text[: _WIDTH - 3] + "..."
 
 
+def sentence(it: Any) -> str:
+    """Return a sentence of QEMU's whole, on one line."""
+    text = str(it)
+    return text if text.isprintable() else json.dumps(text)
+
+
 def _members(it: dict[str, Any]) -> str:
     return "".join(f" {key}={value(val)}" for key, val in it.items())
 
@@ -51,23 +57,28 @@ def record(kind: str, body: dict[str, Any], command: str | None = None) -> str:
             return f"* {kind}{_members(told)}"
 
 
+def _object(it: Any) -> dict[str, Any]:
+    """Return an object as it is, and anything else as an empty one: a message may have any shape."""
+    return it if isinstance(it, dict) else {}
+
+
 def _message(kind: str, body: dict[str, Any], command: str) -> str:
     qmp = body.get("qmp") or parsed(body)
     match kind:
         case "event":
-            return f"! {qmp['event']}{_members(qmp.get('data') or {})}"
+            return f"! {value(qmp.get('event'))}{_members(_object(qmp.get('data')))}"
         case "command":
             fds = f" (with {body['fds']} fd)" if body.get("fds") else ""
             return (
                 f"-> {qmp.get('execute') or qmp.get('exec-oob')}{_members(qmp.get('arguments') or {})}{fds}"
             )
         case "reply":
-            return f"<- {command}: {value(qmp['return'])}"
+            return f"<- {command}: {value(qmp.get('return'))}"
         case "failure":
-            error = qmp["error"] if isinstance(qmp["error"], dict) else {}
-            return f"<- {command} refused: {error.get('class')}: {error.get('desc')}"
+            error = _object(qmp.get("error"))
+            return f"<- {command} refused: {sentence(error.get('class'))}: {sentence(error.get('desc'))}"
         case _:
-            version = qmp["QMP"].get("version", {}).get("qemu", {})
+            version = _object(_object(_object(qmp.get("QMP")).get("version")).get("qemu"))
             return f"<- greeting of QEMU {version.get('major')}.{version.get('minor')}.{version.get('micro')}"
 
 
@@ -134,10 +145,12 @@ def _device(cell: DeviceCell) -> str:
         f"on {cell.bus}" if cell.bus else "",
         f"generation {cell.generation}" if cell.generation > 1 else "",
     ]
-    told.append(f"refused: {cell.refused}" if cell.refused else "")
+    told.append(f"refused: {sentence(cell.refused)}" if cell.refused else "")
     text = ", ".join(part for part in told if part)
     return f", {text}" if text else ""
 
 
 def _job(cell: JobCell) -> str:
-    return (f", {cell.type}" if cell.type else "") + (f", error: {cell.error}" if cell.error else "")
+    return (f", {cell.type}" if cell.type else "") + (
+        f", error: {sentence(cell.error)}" if cell.error else ""
+    )

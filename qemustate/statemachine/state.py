@@ -295,8 +295,11 @@ def _nothing_known() -> int:
 
 
 def iso(time: int) -> str | None:
-    """Return microseconds since 1970 as ISO 8601 in UTC with milliseconds; None for 0 (unknown)."""
-    if not time:
+    """Return microseconds since 1970 as ISO 8601 in UTC with milliseconds; None for 0 (unknown) and no real time."""
+    if not 0 < time < _YEAR_10000:
         return None
     stamp = datetime.fromtimestamp(time / 1_000_000, tz=UTC)
     return stamp.strftime("%Y-%m-%dT%H:%M:%S.") + f"{time // 1000 % 1000:03d}Z"
+
+
+_YEAR_10000: Final = 253_402_300_800_000_000
