@@ -32,8 +32,8 @@ _GREETING: Final = "greeting"
 class Monitor:
     """One connection to QEMU's monitor at a time. ``deadline`` in seconds: how long an answer may take.
 
-    When it has passed a ``deadline`` is recorded, and again each time the wait has doubled. Nothing is given
-    up: who waits goes on waiting, and a late answer counts.
+    When it has passed a ``deadline`` is recorded for the oldest unanswered command, and again each time the
+    wait has doubled. Nothing is given up: who waits goes on waiting, and a late answer counts.
     """
 
     def __init__(self, recorder: Recorder, *, deadline: float = DEADLINE) -> None:
@@ -105,13 +105,16 @@ class Monitor:
             timer.cancel()
 
     def _overdue(self, what: str, after: float, held: bool) -> None:
-        if held:
+        # QEMU answers in order: what waits behind something else is not what it is stuck in.
+        told = what == next(iter(self._timers))
+        if told and held:
             self._recorder.record("held", {})
-        else:
+        elif told:
             waiting = {"waiting": _GREETING} if what == _GREETING else {"waiting": "answer", "id": what}
             self._recorder.record("deadline", {**waiting, "after": round(after * 1_000_000)})
+        more = after if told else self._deadline
         loop = asyncio.get_running_loop()
-        self._timers[what] = loop.call_later(after, self._overdue, what, after * 2, held)
+        self._timers[what] = loop.call_later(more, self._overdue, what, after + more, held)
 
     def _ended(self, ended: Ended) -> None:
         for timer in self._timers.values():

@@ -55,9 +55,7 @@ def test_reading_along_on_a_second_monitor(qemu, tmp_path):
     """The page's program sees what somebody else makes the VM do, until QEMU goes."""
     log = tmp_path / "vm.log"
     monitors = [f"unix:{tmp_path / name},server=on,wait=off" for name in ("first", "second")]
-    program = (
-        block("python").replace("/run/vm/second.sock", str(tmp_path / "second")).replace("vm.log", str(log))
-    )
+    program = block("py").replace("/run/vm/second.sock", str(tmp_path / "second")).replace("vm.log", str(log))
     command = [qemu.binary, *qemu.args, *BARE, "-qmp", monitors[0], "-qmp", monitors[1]]
     with subprocess.Popen(command), socket.socket(socket.AF_UNIX) as other:
         wait_until((tmp_path / "second").exists)

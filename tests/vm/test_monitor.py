@@ -190,6 +190,7 @@ def test_nobody_there(tmp_path, recorder):
 
 def test_a_second_client_of_a_real_qemu_is_held(bare, tmp_path):
     """QEMU serves one client: the second is held, and served when the first has left, with ids never used before."""
+
     async def scenario():
         first, second = open_recorder(tmp_path / "first"), open_recorder(tmp_path / "second")
         session = await Session.launch(bare, first, tmp_path / "qmp")

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from qemustate.errors import BadInput, LaunchFailed, OutcomeUnknown
+from qemustate.errors import BadInput, CommandRefused, LaunchFailed, OutcomeUnknown
 from qemustate.events.reader import LogReader
 from qemustate.statemachine.fold import apply
 from qemustate.vm import recorder as recorder_module
@@ -106,6 +106,36 @@ def test_a_wedged_qemu_is_stalled_and_recovers(bare, tmp_path):
     overdue = next(record for record in records if record.kind == "deadline")
     # Within a second of the deadline.
     assert 300_000 <= overdue.time - sent.time < 1_300_000
+
+
+def test_a_dead_block_backend_stalls_the_monitor(bare, tmp_path):
+    """QEMU stuck in a disk server that says nothing is stalled behind that command, and recovers when the server goes."""
+
+    async def scenario(session, recorder):
+        with listening(tmp_path / "nbd") as server:
+            disk = {
+                "driver": "nbd",
+                "node-name": "n",
+                "server": {"type": "unix", "path": str(tmp_path / "nbd")},
+            }
+            asked = asyncio.ensure_future(session.execute("blockdev-add", disk))
+            behind = asyncio.ensure_future(session.execute("query-name"))
+            with Cursor(recorder, 1) as cursor:
+                async for record in cursor:
+                    if record.kind == "deadline":
+                        break
+            monitor = recorder.vm.to_json()["monitor"]
+            assert (monitor["is"], monitor["stalled"]["command"]) == ("stalled", "blockdev-add")
+            await asyncio.sleep(0.5)
+            assert recorder.vm.to_json()["monitor"]["stalled"]["command"] == "blockdev-add"
+            assert not behind.done()
+            server.accept()[0].close()
+            with pytest.raises(CommandRefused):
+                await asked
+            assert await behind == {}
+        assert recorder.vm.to_json()["monitor"]["is"] == "ready"
+
+    live(tmp_path, bare, scenario, deadline=0.3)
 
 
 def test_a_killed_qemu(bare, tmp_path):
