@@ -69,9 +69,8 @@ def _message(kind: str, body: dict[str, Any], command: str) -> str:
             return f"! {value(qmp.get('event'))}{_members(_object(qmp.get('data')))}"
         case "command":
             fds = f" (with {body['fds']} fd)" if body.get("fds") else ""
-            return (
-                f"-> {qmp.get('execute') or qmp.get('exec-oob')}{_members(qmp.get('arguments') or {})}{fds}"
-            )
+            name = value(qmp.get("execute", qmp.get("exec-oob")))
+            return f"-> {name}{_members(_object(qmp.get('arguments')))}{fds}"
         case "reply":
             return f"<- {command}: {value(qmp.get('return'))}"
         case "failure":
