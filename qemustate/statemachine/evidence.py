@@ -128,6 +128,50 @@ EVIDENCE: Final[tuple[Evidence, ...]] = (
     ),
 )  # fmt: skip
 
+#: Events that move no machine, each with the reason. With :data:`EVIDENCE` these are all that QEMU 7.2 to 10.0 send.
+INFORMATIONAL: Final = {
+    "BLOCK_EXPORT_DELETED": "an export is no machine here; the node it used is told by its own commands",
+    "BLOCK_IMAGE_CORRUPTED": "the node stays; if fatal, its I/O fails from now on",
+    "BLOCK_JOB_ERROR": "the job's status follows in JOB_STATUS_CHANGE, if it changes",
+    "BLOCK_JOB_PENDING": "JOB_STATUS_CHANGE `pending` came just before",
+    "BLOCK_JOB_READY": "JOB_STATUS_CHANGE `ready` came just before",
+    "BLOCK_WRITE_THRESHOLD": "a threshold is no state of the node",
+    "COLO_EXIT": "MIGRATION tells the status; the run state follows in STOP and RESUME",
+    "CPU_POLARIZATION_CHANGE": "topology of an s390x guest",
+    "DEVICE_TRAY_MOVED": "the device stays; only its tray moved",
+    "GUEST_CRASHLOADED": "a crash kernel was loaded; the VM goes on",
+    "GUEST_PVSHUTDOWN": "a request of the guest; SHUTDOWN follows",
+    "HV_BALLOON_STATUS_REPORT": "statistics of a Hyper-V balloon",
+    "MEMORY_FAILURE": "handled or not, what follows from it is told by other events",
+    "MIGRATION_PASS": "progress within a status",
+    "NETDEV_STREAM_CONNECTED": "the netdev stays; its peer came",
+    "NETDEV_STREAM_DISCONNECTED": "the netdev stays; its peer went",
+    "NETDEV_VHOST_USER_CONNECTED": "the netdev stays; its backend came",
+    "NETDEV_VHOST_USER_DISCONNECTED": "the netdev stays; its backend went",
+    "NIC_RX_FILTER_CHANGED": "the guest's filter; nothing of QEMU's",
+    "POWERDOWN": "a request to the guest; the run state is unchanged",
+    "PR_MANAGER_STATUS_CHANGED": "the helper process came or went; the object stays",
+    "QUORUM_FAILURE": "an I/O request failed; the node stays",
+    "QUORUM_REPORT_BAD": "a child disagreed; the node stays",
+    "RDMA_GID_STATUS_CHANGED": "the host's network, of a device removed in 9.1",
+    "RTC_CHANGE": "the guest set its clock",
+    "SPICE_CONNECTED": "somebody looks",
+    "SPICE_DISCONNECTED": "somebody looks no more",
+    "SPICE_INITIALIZED": "somebody looks",
+    "SPICE_MIGRATE_COMPLETED": "the display followed a migration, which MIGRATION tells of",
+    "SUSPEND_DISK": "the guest hibernates; SHUTDOWN follows",
+    "UNPLUG_PRIMARY": "the guest is asked to let go of a failover primary, which stays in the machine",
+    "VFIO_MIGRATION": "the device's own share of a migration, which MIGRATION tells of",
+    "VFU_CLIENT_HANGUP": "the peer of a device served elsewhere went",
+    "VNC_CONNECTED": "somebody looks",
+    "VNC_DISCONNECTED": "somebody looks no more",
+    "VNC_INITIALIZED": "somebody looks",
+    "VSERPORT_CHANGE": "the guest opened or closed a port; the device stays",
+}
+
+#: Every event there is, 7.2 to 10.0.
+EVENTS: Final = frozenset(row.seen for row in EVIDENCE if " " not in row.seen) | INFORMATIONAL.keys()
+
 #: Commands that begin a job: name -> QAPI ``JobType``.
 JOB_COMMANDS: Final = {
     "blockdev-mirror": "mirror", "drive-mirror": "mirror", "block-commit": "commit", "block-stream": "stream",

@@ -14,6 +14,7 @@ import msgspec
 
 from qemustate.events.observe import parsed
 from qemustate.statemachine import guards
+from qemustate.statemachine.evidence import EVENTS
 from qemustate.statemachine.fold import apply
 from qemustate.statemachine.state import VM, key_of
 
@@ -102,71 +103,6 @@ RATE_LIMITED: Final = frozenset(
         "BLOCK_IO_ERROR",
     ]
 )
-
-#: Every event in the schemas of QEMU 7.2 and 10.0 (qapi/*.json).
-EVENTS: Final = frozenset(
-    [
-        "ACPI_DEVICE_OST",
-        "BALLOON_CHANGE",
-        "BLOCK_EXPORT_DELETED",
-        "BLOCK_IMAGE_CORRUPTED",
-        "BLOCK_IO_ERROR",
-        "BLOCK_JOB_CANCELLED",
-        "BLOCK_JOB_COMPLETED",
-        "BLOCK_JOB_ERROR",
-        "BLOCK_JOB_PENDING",
-        "BLOCK_JOB_READY",
-        "BLOCK_WRITE_THRESHOLD",
-        "COLO_EXIT",
-        "CPU_POLARIZATION_CHANGE",
-        "DEVICE_DELETED",
-        "DEVICE_TRAY_MOVED",
-        "DEVICE_UNPLUG_GUEST_ERROR",
-        "DUMP_COMPLETED",
-        "FAILOVER_NEGOTIATED",
-        "GUEST_CRASHLOADED",
-        "GUEST_PANICKED",
-        "GUEST_PVSHUTDOWN",
-        "HV_BALLOON_STATUS_REPORT",
-        "JOB_STATUS_CHANGE",
-        "MEMORY_DEVICE_SIZE_CHANGE",
-        "MEMORY_FAILURE",
-        "MEM_UNPLUG_ERROR",
-        "MIGRATION",
-        "MIGRATION_PASS",
-        "NETDEV_STREAM_CONNECTED",
-        "NETDEV_STREAM_DISCONNECTED",
-        "NETDEV_VHOST_USER_CONNECTED",
-        "NETDEV_VHOST_USER_DISCONNECTED",
-        "NIC_RX_FILTER_CHANGED",
-        "POWERDOWN",
-        "PR_MANAGER_STATUS_CHANGED",
-        "QUORUM_FAILURE",
-        "QUORUM_REPORT_BAD",
-        "RDMA_GID_STATUS_CHANGED",
-        "RESET",
-        "RESUME",
-        "RTC_CHANGE",
-        "SHUTDOWN",
-        "SPICE_CONNECTED",
-        "SPICE_DISCONNECTED",
-        "SPICE_INITIALIZED",
-        "SPICE_MIGRATE_COMPLETED",
-        "STOP",
-        "SUSPEND",
-        "SUSPEND_DISK",
-        "UNPLUG_PRIMARY",
-        "VFIO_MIGRATION",
-        "VFU_CLIENT_HANGUP",
-        "VNC_CONNECTED",
-        "VNC_DISCONNECTED",
-        "VNC_INITIALIZED",
-        "VSERPORT_CHANGE",
-        "WAKEUP",
-        "WATCHDOG",
-    ]
-)
-
 
 #: What can be behind a STOP, as guards.
 _CAUSES: Final = sum(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from support.machine import Machine
 
-from qemustate.statemachine.rules import EVENTS, RULES
+from qemustate.statemachine.evidence import EVENTS
+from qemustate.statemachine.rules import RULES
 
 NEW = (10, 0, 2)
 

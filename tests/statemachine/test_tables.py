@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from qemustate.statemachine import guards
-from qemustate.statemachine.evidence import EVIDENCE
+from qemustate.statemachine.evidence import EVIDENCE, INFORMATIONAL
 from qemustate.statemachine.observer import observer
 from qemustate.statemachine.rows import ASSUMPTIONS, rows
 from qemustate.statemachine.tables import TABLES, job, migration, runstate
@@ -68,6 +68,12 @@ def test_evidence_names_triggers_that_exist():
                 "object": "backend",
             }
             assert row.trigger in observer(table.get(row.machine, row.machine), None).triggers, row
+
+
+def test_an_event_moves_a_machine_or_says_why_not():
+    """No event is both evidence and informational, and every reason is a sentence."""
+    assert not {row.seen for row in EVIDENCE} & INFORMATIONAL.keys()
+    assert all(len(reason) > 10 for reason in INFORMATIONAL.values())
 
 
 #: Edges of runstate_transitions_def that nothing on the wire tells of, or that QEMU lists and never takes.
