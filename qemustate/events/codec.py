@@ -56,7 +56,12 @@ def encode(seq: int, time: int, kind: str, body: dict[str, Any], running: int) -
     msgpack cannot: integers beyond 64 bits, lone surrogates, other types than JSON's and bytes, nesting
     deeper than 500; or when the item would be longer than 256 MiB.
     """
-    covered = _covered(seq, time, kind, body)
+    try:
+        covered = _encode((seq, time, kind, body, _ROOM))[:-CRC_BYTES]
+    except _REFUSED as refusal:
+        covered = _pack_item(seq, time, kind, body, refusal)
+    if len(covered) > MAX_DEPTH:
+        _check(seq, kind, body, covered)
     crc = crc32(covered, running)
     tail = _tail(CRC_BYTE, crc)
     return covered + tail, crc32(tail, crc)
@@ -74,8 +79,8 @@ def encode_all(
         seq += 1
         try:
             covered = _encode((seq, time, kind, body, _ROOM))[:-CRC_BYTES]
-        except _REFUSED:
-            covered = _covered(seq, time, kind, body)
+        except _REFUSED as refusal:
+            covered = _pack_item(seq, time, kind, body, refusal)
         if len(covered) > MAX_DEPTH:
             _check(seq, kind, body, covered)
         crc = crc32(covered, running)
@@ -85,17 +90,6 @@ def encode_all(
     return b"".join(parts), running
 
 
-def _covered(seq: int, time: int, kind: str, body: dict[str, Any]) -> bytes:
-    """Return what the item's checksum covers. Raises BadInput where the body cannot be kept."""
-    try:
-        covered = _pack_item(seq, time, kind, body)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise _cannot_keep(seq, kind, str(error)) from error
-    if len(covered) > MAX_DEPTH:
-        _check(seq, kind, body, covered)
-    return covered
-
-
 def _check(seq: int, kind: str, body: dict[str, Any], covered: bytes) -> None:
     if len(covered) > MAX_ITEM_BYTES - CRC_BYTES:
         raise _cannot_keep(seq, kind, f"{len(covered)} bytes")
@@ -103,14 +97,15 @@ def _check(seq: int, kind: str, body: dict[str, Any], covered: bytes) -> None:
         raise _cannot_keep(seq, kind, "deeper nesting")
 
 
-def _pack_item(seq: int, time: int, kind: str, body: dict[str, Any]) -> bytes:
-    """Return the item's bytes but for the checksum, whose place is kept and cut off."""
-    item = (seq, time, kind, body, _ROOM)
+def _pack_item(seq: int, time: int, kind: str, body: dict[str, Any], refusal: Exception) -> bytes:
+    """Return, by msgpack, what msgspec refused for its depth. Raises BadInput where that is not why."""
     try:
-        return _encode(item)[:-CRC_BYTES]
-    except RecursionError:
-        packed: bytes = _pack(item)
-        return packed[:-CRC_BYTES]
+        if not isinstance(refusal, RecursionError):
+            raise refusal
+        packed: bytes = _pack((seq, time, kind, body, _ROOM))
+    except (ValueError, TypeError, OverflowError) as error:
+        raise _cannot_keep(seq, kind, str(error)) from error
+    return packed[:-CRC_BYTES]
 
 
 def _cannot_keep(seq: int, kind: str, seen: str) -> BadInput:

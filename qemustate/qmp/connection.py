@@ -148,7 +148,8 @@ class Connection:
         try:
             text = print_compact(body)
             # Read back, so that the command holds what was sent, whatever the caller does to its arguments.
-            command = Command(decode(text, strict=True), text, fds)
+            sent = decode(text, strict=True) if arguments or id is not None or not name.isascii() else body
+            command = Command(sent, text, fds)
         except (TypeError, JsonError) as error:
             raise LocalProtocolError(f"{name}: the arguments are no JSON: {error}") from error
         if id is None:
