@@ -1,4 +1,4 @@
-"""Rewrite the pages of docs/ that show the code: states.md, rules.md, cli.md, records.md.
+"""Rewrite the pages of docs/ that show the code: states.md, events.md, rules.md, cli.md, records.md.
 
 Everything in them is read from the tables, the rules, the commands' own help and the docstrings, so that they cannot
 say what the code does not. A test compares what is committed with what would be written.
@@ -16,6 +16,8 @@ from qemustate.cli import main as cli
 from qemustate.events import format as log_format
 from qemustate.events import records
 from qemustate.statemachine import tables
+from qemustate.statemachine.effects import EFFECTS
+from qemustate.statemachine.evidence import EVIDENCE, INFORMATIONAL
 from qemustate.statemachine.guards import GUARDS
 from qemustate.statemachine.rows import ASSUMPTIONS
 from qemustate.statemachine.rules import RULES
@@ -26,7 +28,13 @@ NOTICE = "<!-- Written by `make docs` from the code. Change the code, not this p
 
 def pages():
     """Return the text of every page by its file name."""
-    return {"states.md": states(), "rules.md": rules(), "cli.md": commands(), "records.md": log()}
+    return {
+        "states.md": states(),
+        "events.md": seen(),
+        "rules.md": rules(),
+        "cli.md": commands(),
+        "records.md": log(),
+    }
 
 
 def table(head, lines):
@@ -139,6 +147,56 @@ def lines(it):
 def dotted(version):
     """Return a version as people write it."""
     return ".".join(map(str, version))
+
+
+# --- events.md
+
+SEEN = """\
+What each thing on the wire means to the [machines](states.md): the machine it steps and the trigger it is there, the guards it sets,
+and the one or two functions for what a row cannot say. What is not listed, all of `query-*` that tells no state among it, changes nothing.
+"""
+
+
+def seen():
+    """Return the page of what events, commands and answers mean."""
+    events = sorted({row.seen for row in EVIDENCE if " " not in row.seen})
+    commands = sorted({row.seen.partition(" ")[2] for row in EVIDENCE if " " in row.seen})
+    return "\n".join(
+        [
+            NOTICE,
+            "# What events and commands mean\n",
+            SEEN,
+            "## Events that move a machine\n",
+            table(["event", "means"], [[f"`{name}`", meaning(name)] for name in events]),
+            "## Events that move none\n",
+            table(["event", "why"], [[f"`{name}`", why] for name, why in INFORMATIONAL.items()]),
+            "## Commands\n",
+            table(
+                ["command", "sent", "done", "refused"],
+                [
+                    [f"`{name}`", *(meaning(f"{word} {name}") for word in ("execute", "return", "error"))]
+                    for name in commands
+                ],
+            ),
+        ]
+    )
+
+
+def meaning(what):
+    """Return what the rows of evidence say of one thing seen."""
+    parts = []
+    for row in EVIDENCE:
+        if row.seen != what:
+            continue
+        where = f"if {row.where[0]} is `{row.where[1]}`: " if row.where else ""
+        said = []
+        if row.machine:
+            said.append(f"{row.machine}: `{row.trigger}`")
+        said += [f"`{guard}` holds" for guard in row.holds] + [f"`{guard}` no more" for guard in row.denies]
+        if row.effect:
+            said.append((EFFECTS[row.effect].__doc__ or "").strip().rstrip("."))
+        parts.append(where + ", ".join(said))
+    return "; ".join(parts)
 
 
 # --- rules.md
