@@ -17,6 +17,7 @@ from qemustate.events.format import (
     Damage,
     Fault,
     is_torn_tail,
+    lock_path,
     segment_numbers,
     segment_path,
 )
@@ -155,15 +156,19 @@ class LogReader:
             yield items if items[0][0] >= start_seq else [item for item in items if item[0] >= start_seq]
 
     def follow(self, stop: threading.Event, start_seq: int = 0) -> Iterator[Record]:
-        """Yield records as a writer appends them, across rotation, until ``stop`` is set or the log closed."""
-        here = self._mark_for(start_seq)
+        """Yield records as a writer appends them, across rotation, until ``stop`` is set or the log closed.
+
+        A log that was opened again is not closed, though nothing may be written to it yet.
+        """
+        here, closed = self._mark_for(start_seq), False
         while not stop.is_set():
-            grown = False
+            held, grown = lock_path(self.path).exists(), False
             for items in self._walk(here):
                 grown = True
                 yield from (to_record(item) for item in items if item[0] >= start_seq)
             here = self._end
-            if self.closed:
+            closed = self.closed if grown else closed
+            if closed and not held:
                 return
             if not grown:
                 stop.wait(_POLL)

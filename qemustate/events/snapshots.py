@@ -6,6 +6,7 @@ A snapshot is written by :meth:`qemustate.events.writer.LogWriter.rotate` and re
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,7 +15,6 @@ from qemustate.events.format import segment_numbers, segment_path
 from qemustate.events.reader import read_head
 
 if TYPE_CHECKING:
-    import os
     from pathlib import Path
 
 
@@ -39,13 +39,22 @@ def snapshots(path: str | os.PathLike[str]) -> list[Snapshot]:
 def truncate(path: str | os.PathLike[str]) -> list[Path]:
     """Delete all segments before the newest snapshot, and return them; a writer may be at work meanwhile.
 
-    Without a snapshot nothing is deleted. When it is interrupted, the log begins with a segment that has
+    Without a snapshot nothing is deleted; the snapshot is on the disk before anything is. When it is interrupted, the log begins with a segment that has
     no snapshot, which readers call ``missing-segment``; doing it again repairs that.
     """
     anchors = snapshots(path)
     if not anchors:
         return []
+    _sync(segment_path(path, anchors[-1].segment))
     old = [segment_path(path, number) for number in segment_numbers(path) if number < anchors[-1].segment]
     for file in old:
         file.unlink()
     return old
+
+
+def _sync(file: Path) -> None:
+    fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fdatasync(fd)
+    finally:
+        os.close(fd)
