@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 import tempfile
+import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -20,6 +21,7 @@ from qemustate.events.importers.files import TraceFile, pieces
 from qemustate.events.reader import LogReader
 from qemustate.events.records import Record
 from qemustate.statemachine.state import VM
+from qemustate.statemachine.tables import HASH
 
 #: ``(seq, time, kind, body, checksum)``; the checksum of what is no log of ours is 0.
 Item: TypeAlias = tuple[int, int, str, dict[str, Any], int]
@@ -45,9 +47,20 @@ class LogTrace:
         snapshot = self._reader.nearest_snapshot(first + 1) if first > 1 else None
         return VM(self.name) if snapshot is None else VM.from_plain(snapshot.body["state"])
 
+    def snapshot(self, seq: int) -> VM | None:
+        """Return the latest state the log keeps that is not behind record ``seq``; None without one to be believed."""
+        kept = self._reader.nearest_snapshot(seq + 1)
+        if kept is None or kept.body["state"]["tables"] != HASH:
+            return None
+        return VM.from_plain(kept.body["state"])
+
     def batches(self, start_seq: int = 0) -> Iterator[list[Item]]:
         """Yield lists of items from ``start_seq`` on. Raises LogDamaged after the last whole one."""
         return self._reader.batches(start_seq)
+
+    def follow(self, stop: threading.Event) -> Iterator[Record]:
+        """Yield all records, and those a writer appends, until ``stop`` is set or the log is closed."""
+        return self._reader.follow(stop)
 
     def ending(self) -> str:
         """Say how the log ends, once it was read to its end; "" where its writer closed it."""
@@ -71,6 +84,10 @@ class ForeignTrace:
     def start(self) -> VM:
         """Return the state before the first record."""
         return VM(self.name)
+
+    def snapshot(self, _seq: int) -> VM | None:
+        """Return None: foreign formats keep no states."""
+        return None
 
     def header_extra(self) -> dict[str, Any]:
         """Return what the ``segment`` record of an import says of its origin."""
