@@ -120,6 +120,8 @@ class Framer:
                     found.append(document)
                     self._offset += line_end + 1 - at
                     at = line_end + 1
+                    if at == size:
+                        return
                     continue
             start = _white_end(data, at)
             self._offset += start - at
