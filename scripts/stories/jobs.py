@@ -92,6 +92,8 @@ def dump_guest_memory(stage):
     vm.qmp.forget()
     vm.qmp.ok("dump-guest-memory", {"paging": False, "protocol": "file:two.core", "detach": True})
     vm.qmp.event("DUMP_COMPLETED")
+    # 10.0 says so a moment before another dump is allowed.
+    time.sleep(0.5)
     vm.qmp.ok("query-dump")
     vm.qmp.ok("query-status")
     vm.qmp.ok("stop")
