@@ -19,7 +19,7 @@ STATE = ROOT / ".cache" / "apt"
 ETC = Path("/etc/apt")
 
 
-class Unavailable(Exception):  # noqa: N818 - reads as what it says
+class Unavailable(Exception):
     """A package can't be had; the text is one line that says why."""
 
 

@@ -30,7 +30,7 @@ class Guest:
     initrd: Path
 
 
-class NotFound(Exception):  # noqa: N818 - says what happened
+class NotFound(Exception):
     """Something is not set up; the text says what and why."""
 
 

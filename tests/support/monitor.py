@@ -7,11 +7,11 @@ import threading
 import time
 
 
-class Closed(Exception):  # noqa: N818 - says what happened
+class Closed(Exception):
     """The monitor closed while something was waited for."""
 
 
-class Refused(Exception):  # noqa: N818 - says what happened
+class Refused(Exception):
     """QEMU answered a command with an error, which is `args[0]`: {"class", "desc"}."""
 
 
