@@ -2,8 +2,10 @@
 
 import gzip
 import lzma
+import sys
 
 import pytest
+import zstandard
 
 from qemustate.errors import BadInput
 from qemustate.events.importers import files
@@ -12,7 +14,8 @@ from qemustate.events.importers.files import TraceFile, lines, read_beside
 TEXT = b"one\n\nthree\r\nno end"
 NUMBERED = [(1, b"one\n"), (2, b"\n"), (3, b"three\r\n"), (4, b"no end")]
 
-COMPRESSIONS = {"plain": bytes, "gz": gzip.compress, "xz": lzma.compress}
+COMPRESSIONS = {"plain": bytes, "gz": gzip.compress, "xz": lzma.compress, "zst": zstandard.compress}
+PACKED = pytest.mark.parametrize("compress", list(COMPRESSIONS.values())[1:], ids=list(COMPRESSIONS)[1:])
 
 
 def write(folder, data, name="trace"):
@@ -31,7 +34,7 @@ def test_lines_do_not_depend_on_the_pieces(tmp_path, monkeypatch, compression, s
     assert file.head() == TEXT
 
 
-@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress], ids=["gz", "xz"])
+@PACKED
 def test_a_compressed_file_cut_anywhere_is_named(tmp_path, compress):
     """A compressed file that is cut at any byte behind its magic is refused by name, never taken as whole."""
     whole = compress(TEXT)
@@ -41,7 +44,7 @@ def test_a_compressed_file_cut_anywhere_is_named(tmp_path, compress):
         assert raised.value.expected == "a whole compressed file"
 
 
-@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress], ids=["gz", "xz"])
+@PACKED
 def test_several_compressed_members_are_one_file(tmp_path, compress):
     """Compressed files that were concatenated read as the concatenated content."""
     assert list(lines(write(tmp_path, compress(b"a\nb") + compress(b"c\n")))) == [(1, b"a\n"), (2, b"bc\n")]
@@ -55,12 +58,13 @@ def test_damage_in_a_compressed_file_is_named(tmp_path):
         list(lines(write(tmp_path, bytes(data))))
 
 
-def test_a_bomb_is_refused(tmp_path, monkeypatch):
+@PACKED
+def test_a_bomb_is_refused(tmp_path, monkeypatch, compress):
     """What expands beyond the limit is refused before all of it is there; a plain file of that size is not."""
     monkeypatch.setattr(files, "EXPANSION_FREE", 1 << 20)
     content = b"\n" * (8 << 20)
     with pytest.raises(BadInput, match="at most 200 times its size"):
-        list(lines(write(tmp_path, gzip.compress(content))))
+        list(lines(write(tmp_path, compress(content))))
     assert sum(1 for _ in lines(write(tmp_path, content))) == len(content)
 
 
@@ -93,6 +97,9 @@ def test_what_is_no_file_with_content_is_refused(tmp_path, make, seen):
 @pytest.mark.parametrize(
     ("shown", "stem"),
     [
+        ("libvirtd.log.2.gz", "libvirtd"),
+        ("libvirtd.log-20231023.zst", "libvirtd"),
+        ("vm.7.2", "vm.7.2"),
         ("a/b/life.src.jsonl.xz", "life.src"),
         ("vm.log", "vm"),
         ("vm", "vm"),
@@ -116,3 +123,54 @@ def test_what_lies_beside_is_found_and_read(tmp_path):
     beside.write_text("{")
     with pytest.raises(BadInput, match=r"a\.meta\.json"):
         read_beside(file, ".meta.json")
+
+
+def test_zstandard_without_its_package_is_told(tmp_path, monkeypatch):
+    """Where the package for Zstandard is missing, one clear message says which it is."""
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(BadInput, match=r"the package zstandard is needed \(pip install 'qemustate\[zst\]'\)"):
+        list(lines(write(tmp_path, zstandard.compress(TEXT))))
+
+
+@PACKED
+def test_a_bomb_within_one_block_is_refused(tmp_path, monkeypatch, compress):
+    """Zeros by the gigabyte are refused after the free amount, long before they are all expanded."""
+    monkeypatch.setattr(files, "EXPANSION_FREE", 1 << 20)
+    taken = 0
+    with pytest.raises(BadInput, match="at most 200 times its size"):  # noqa: PT012
+        for piece in files.pieces(write(tmp_path, compress(bytes(64 << 20)))):
+            taken += len(piece)
+    assert taken <= 64 << 20
+
+
+BLOCKS = b"a\nb\n more of b\n\tand more\nc\n\nd\n  e\nlast"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 64 << 10])
+def test_blocks_keep_a_line_and_its_continuation_together(tmp_path, monkeypatch, size):
+    """Blocks are whole lines in order; none begins with the continuation of a line before it."""
+    monkeypatch.setattr(files, "_PIECE", size)
+    found = list(files.blocks(write(tmp_path, BLOCKS)))
+    assert b"".join(block for _, block in found) == BLOCKS
+    numbers = [number for number, _ in found]
+    assert numbers == [1 + b"".join(block for _, block in found[:n]).count(b"\n") for n in range(len(found))]
+    assert not any(block.startswith((b" ", b"\t")) for _, block in found)
+
+
+def test_an_overlong_line_does_not_fill_the_memory(tmp_path, monkeypatch):
+    """Of an overlong line a block holds the beginning, and the lines behind it come with their numbers."""
+    monkeypatch.setattr(files, "LINE_LIMIT", 10)
+    monkeypatch.setattr(files, "_PIECE", 4)
+    found = list(files.blocks(write(tmp_path, b"x" * 1000 + b"\nnext\nand\n")))
+    assert b"".join(block for _, block in found).splitlines()[1:] == [b"next", b"and"]
+    assert sum(len(block) for _, block in found) < 40
+
+
+def test_the_parts_of_a_rotated_log_sort_by_age():
+    """Rotated parts of one log sort from the oldest to the newest, and other files are other logs."""
+    names = ["d.log", "d.log.1", "d.log.10.gz", "d.log.2.xz", "e.log-20240102.gz", "e.log-20231231", "e.log"]
+    ordered = sorted(names, key=lambda name: TraceFile.at(name).part)
+    assert ordered == [
+        "d.log.10.gz", "d.log.2.xz", "d.log.1", "d.log", "e.log-20231231", "e.log-20240102.gz", "e.log",
+    ]  # fmt: skip
+    assert TraceFile.at("d.log.3").part[0] == TraceFile.at("d.log").part[0]
