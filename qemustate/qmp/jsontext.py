@@ -96,8 +96,8 @@ def reproduces(value: Any, text: bytes, sender: Sender) -> bool:
     return print_qemu(value) == text
 
 
-#: A point between digits: a float, or a string that looks like one.
-_POINT = re.compile(rb"\.(?<=[0-9]\.)[0-9]")
+#: A float with a point where a value may begin, or a string that holds one after a space or a bracket.
+_POINT = re.compile(rb"(?:[\[ ]|\A)-?[0-9]++\.")
 
 
 def _is_plain(text: bytes) -> bool:

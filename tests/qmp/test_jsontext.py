@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qemustate.errors import ProtocolError
+from qemustate.qmp import jsonprint
 from qemustate.qmp.jsontext import JsonError, decode, print_compact, print_qemu, reproduces
 
 #: A value, how QEMU prints it, how a compact client does.
@@ -180,6 +181,23 @@ def test_every_value_comes_back_from_both_prints(value):
     assert reproduces(decode(compact), compact, "client")
     # QEMU prints 1.0 as 1 and -0.0 as -0, which read as integers.
     assert reproduces(decode(spaced), spaced, "qemu") or b"-0" in spaced
+
+
+NUMBERS = st.sampled_from(
+    [1.5, -1.5, 0.1, 1.5e-7, -2.5e20, 2.0, "1.1", "a 1.1", "[1.1", "-1.1", "x.y", ".5", 1]
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.recursive(
+        NUMBERS,
+        lambda inner: st.lists(inner) | st.dictionaries(st.just("1.1") | st.text("a ", max_size=2), inner),
+    )
+)
+def test_the_quick_print_is_the_exact_one(value):
+    """Floats, and strings that look like some, come out as from the printer that prints one value at a time."""
+    assert print_qemu(value) == jsonprint.qemu(value)
 
 
 @settings(deadline=None, max_examples=300)
