@@ -101,7 +101,36 @@ def machine(it):
             f"Begins as `{it.initial}`." + (f" Hidden states: {hidden}." if hidden else "") + "\n",
             diagram(it),
             table(["trigger", "from", "to", "guards", "cause", "assumption", "QEMU", "source"], lines(it)),
+            couplings(it),
         ]
+    )
+
+
+def couplings(it):
+    """Return what a machine's states mean for the guards of the others."""
+    if not it.couplings:
+        return ""
+    told = [
+        [
+            f"`{c.guard}`",
+            "may hold" if c.opens else "holds",
+            " ".join(f"`{state}`" for state in c.states),
+            " ".join(f"`{guard}`" for guard in c.when),
+            " ".join(
+                filter(
+                    None,
+                    (
+                        f"from {dotted(c.since)}" if c.since else "",
+                        f"before {dotted(c.until)}" if c.until else "",
+                    ),
+                )
+            ),
+            c.ref,
+        ]
+        for c in it.couplings
+    ]
+    return "What its states mean for other machines' guards:\n\n" + table(
+        ["guard", "", "in", "when", "QEMU", "source"], told
     )
 
 

@@ -25,6 +25,7 @@ GUARDS: Final = {
     # Jobs and migration
     "saving": "the VM's state is being saved (snapshot-save, savevm, dump-guest-memory)",
     "loading": "the VM's state is being loaded (snapshot-load, loadvm)",
+    "migrate-sent": "a `migrate` was sent, or MIGRATION told of one: a status is not only a snapshot's",
     "outgoing": "an outgoing migration is under way",
     "switchover": "an outgoing migration may already have stopped the VM",
     "colo": "COLO replication may be on (migration status `colo`)",
@@ -73,6 +74,14 @@ def mask(when: Iterable[str]) -> int:
     for guard in when:
         bits |= maynot(guard[1:]) if guard.startswith("!") else may(guard)
     return bits
+
+
+def opposite(needed: int) -> int:
+    """Return, for the bits a row asks for, the bits that say the contrary."""
+    return (needed & _MAYS) << 1 | (needed >> 1) & _MAYS
+
+
+_MAYS: Final = sum(1 << bit for bit in _BIT.values())
 
 
 def clear_mask(names: Iterable[str]) -> int:

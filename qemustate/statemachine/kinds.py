@@ -13,8 +13,8 @@ from qemustate.statemachine.reading import COMMANDS, EVENTS
 from qemustate.statemachine.state import BACKENDS, VM, Cell, DeviceCell, Pending, key_of
 from qemustate.statemachine.stepping import (
     backend,
+    couple,
     couple_migration,
-    couple_runstate,
     describe_device,
     device,
     device_name,
@@ -160,7 +160,7 @@ def _spawned(vm: VM, body: dict[str, Any]) -> None:
     vm.runstate.belief = vm.watch.runstate.initial
     set_guards(vm, holds=("starting", "new"))
     step_vm(vm, "runstate", "spawned")
-    couple_runstate(vm)
+    couple(vm, vm.watch.runstate, vm.runstate)
 
 
 _LAUNCH: Final = ("autostart", "incoming", "deferred", "debugger", "kvm", "others")
@@ -181,6 +181,7 @@ def _know_nothing(vm: VM) -> None:
         vm,
         opens=(
             "migration-events",
+            "migrate-sent",
             "outgoing",
             "colo",
             "saving",
@@ -193,7 +194,7 @@ def _know_nothing(vm: VM) -> None:
     )
     vm.runstate.belief = vm.watch.runstate.all
     vm.migration.belief = vm.watch.migration.all
-    couple_runstate(vm)
+    couple(vm, vm.watch.runstate, vm.runstate)
 
 
 def _exited(vm: VM, body: dict[str, Any]) -> None:
@@ -246,7 +247,17 @@ def _gap(vm: VM, _body: dict[str, Any]) -> None:
     _unanswered(vm)
     set_guards(
         vm,
-        opens=("outgoing", "colo", "saving", "loading", "io-error", "watchdog", "panic", "shutdown-pauses"),
+        opens=(
+            "migrate-sent",
+            "outgoing",
+            "colo",
+            "saving",
+            "loading",
+            "io-error",
+            "watchdog",
+            "panic",
+            "shutdown-pauses",
+        ),
     )
     for machine in ("runstate", "migration"):
         cell = getattr(vm, machine)
@@ -255,7 +266,7 @@ def _gap(vm: VM, _body: dict[str, Any]) -> None:
         _widen(vm, "device", cell, name)
     for name, job_cell in vm.jobs.items():
         _widen(vm, "job", job_cell, name)
-    couple_runstate(vm)
+    couple(vm, vm.watch.runstate, vm.runstate)
     couple_migration(vm)
     vm.late = True
 

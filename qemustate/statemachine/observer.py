@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from qemustate.statemachine import guards
-from qemustate.statemachine.rows import SILENT, Row, Table
+from qemustate.statemachine.rows import SILENT, Coupling, Row, Table
 from qemustate.statemachine.tables import TABLES
 
 
@@ -71,6 +71,11 @@ class Observer:
         for state, bit in self.bit.items():
             shown = table.shown(state)
             self._shown[shown] = self._shown.get(shown, 0) | bit
+        self.couplings: Final = tuple(self._coupled())
+        self.couples: Final = bool(self.couplings)
+        #: The profile bits that the couplings' own conditions look at.
+        self.conditions: Final = _relevant_to(self.couplings)
+        self._coupled_bits: dict[tuple[int, int], tuple[int, int]] = {}
         self._closures: dict[tuple[int, int], int] = {}
         self._names: dict[int, tuple[str, ...]] = {}
 
@@ -148,6 +153,35 @@ class Observer:
                         belief |= dest
         return belief
 
+    def _coupled(self) -> Iterable[tuple[int, int, Coupling]]:
+        for it in self.table.couplings:
+            if self.version is None or (
+                (not it.since or self.version >= it.since) and (not it.until or self.version < it.until)
+            ):
+                yield self.of(it.states), guards.mask(it.when), it
+
+    def coupled(self, belief: int, profile: int) -> tuple[int, int]:
+        """Return the *and* and *or* masks by which a belief sets the guards of other machines."""
+        key = (belief, profile)
+        masks = self._coupled_bits.get(key)
+        if masks is None:
+            masks = self._coupled_bits[key] = self._work_out(belief, profile)
+        return masks
+
+    def _work_out(self, belief: int, profile: int) -> tuple[int, int]:
+        may: set[str] = set()
+        certain: set[str] = set()
+        for states, needed, it in self.couplings:
+            possible = profile & needed == needed
+            if belief & states and possible:
+                may.add(it.guard)
+                unconditional = not profile & guards.opposite(needed)
+                if not it.opens and not belief & ~states and unconditional:
+                    certain.add(it.guard)
+        told = sorted({it.guard for _, _, it in self.couplings})
+        added = sum(guards.may(g) * (g in may) | guards.maynot(g) * (g not in certain) for g in told)
+        return guards.clear_mask(told), added
+
     def showing(self, shown: str) -> int:
         """Return the states that show as this name; 0 where the table has none."""
         return self._shown.get(shown, 0)
@@ -170,6 +204,13 @@ class Observer:
         for state in states:
             belief |= self.bit[state]
         return belief
+
+
+def _relevant_to(couplings: tuple[tuple[int, int, Coupling], ...]) -> int:
+    relevant = 0
+    for _, needed, _ in couplings:
+        relevant |= needed | guards.opposite(needed)
+    return relevant
 
 
 def _relevant(compiled: tuple[tuple[int, int, int, Row], ...]) -> int:

@@ -68,14 +68,48 @@ class Row(msgspec.Struct, frozen=True):
         return (not self.since or version >= self.since) and (not self.until or version < self.until)
 
 
+class Coupling(msgspec.Struct, frozen=True):
+    """What one machine's states mean for a guard of the others.
+
+    The guard may hold if any believed state is among ``states``, and may not if any is not. With ``opens`` being in
+    those states is no proof: the guard then stays open. ``when`` as in a row; where it is impossible the guard
+    does not hold. Couplings are applied until nothing changes any more.
+    """
+
+    guard: str
+    states: tuple[str, ...]
+    opens: bool = False
+    when: tuple[str, ...] = ()
+    since: tuple[int, ...] = ()
+    until: tuple[int, ...] = ()
+    ref: str = ""
+
+
+def coupling(
+    guard: str,
+    states: str,
+    *,
+    opens: bool = False,
+    when: str = "",
+    since: str = "",
+    until: str = "",
+    ref: str = "",
+) -> Coupling:
+    """Return a coupling; ``states`` and ``when`` are separated by blanks."""
+    return Coupling(
+        guard, tuple(states.split()), opens, tuple(when.split()), version_of(since), version_of(until), ref
+    )
+
+
 class Table(msgspec.Struct, frozen=True):
-    """A machine as data: its states in order, what they show as, the initial one, and its rows."""
+    """A machine as data: its states in order, the initial one, its rows, what states show as, and couplings."""
 
     name: str
     states: tuple[str, ...]
     initial: str
     rows: tuple[Row, ...]
     shows: dict[str, str] = {}
+    couplings: tuple[Coupling, ...] = ()
 
     def shown(self, state: str) -> str:
         """Return the name people and QAPI know an internal state by."""

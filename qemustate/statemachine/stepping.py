@@ -13,7 +13,6 @@ from qemustate.statemachine import guards
 from qemustate.statemachine.launch import hotplug_kind
 from qemustate.statemachine.observer import Observer, Step, observer
 from qemustate.statemachine.state import BACKENDS, VM, Cell, DeviceCell, JobCell
-from qemustate.statemachine.tables import migration
 from qemustate.statemachine.tables.device import IN_QOM, RESTLESS
 
 _RESTLESS: Final = observer("device", None).of(RESTLESS)
@@ -30,8 +29,8 @@ def step(vm: VM, machine: str, watcher: Observer, cell: Cell, trigger: str, subj
     if after.special:
         _note(vm, machine, cell, after, trigger, subject)
     cell.belief = after.belief
-    if machine == "runstate":
-        couple_runstate(vm)
+    if watcher.couples:
+        couple(vm, watcher, cell)
     if after.before is not None:
         cell.since, cell.cause = vm.seq, after.cause
         vm.changed.append((machine, subject, after.before, cell))
@@ -105,8 +104,8 @@ def settle(vm: VM, machine: str, cell: Cell, belief: int, cause: str, subject: s
     if watcher.names(belief) != before:
         cell.since, cell.cause = vm.seq, cause
         vm.changed.append((machine, subject, before, cell))
-    if machine == "runstate":
-        couple_runstate(vm)
+    if watcher.couples:
+        couple(vm, watcher, cell)
     elif isinstance(cell, DeviceCell):
         _fidget(vm, subject, cell)
 
@@ -141,18 +140,12 @@ def set_profile(vm: VM, kept: int, added: int) -> None:
         settle(vm, "migration", vm.migration, watch.migration.closure(vm.migration.belief, vm.profile), "")
 
 
-def couple_runstate(vm: VM) -> None:
-    """Tell the guards of other machines whether the vCPUs may run."""
-    belief = vm.runstate.belief
-    bits = _VCPUS_MAY if belief == _RUNNING else _VCPUS_EITHER if belief & _RUNNING else _VCPUS_MAYNOT
-    vm.profile = vm.profile & _VCPUS_FORGET | bits
+def couple(vm: VM, watcher: Observer, cell: Cell) -> None:
+    """Tell the guards of other machines what this one's belief means for them.
 
-
-_RUNNING: Final = observer("runstate", None).bit["running"]
-_VCPUS_MAY: Final = guards.may("vcpus-run")
-_VCPUS_MAYNOT: Final = guards.maynot("vcpus-run")
-_VCPUS_EITHER: Final = _VCPUS_MAY | _VCPUS_MAYNOT
-_VCPUS_FORGET: Final = guards.clear_mask(("vcpus-run",))
+    The silent rows that this allows are taken at once, and couple in their turn, until nothing changes any more.
+    """
+    set_profile(vm, *watcher.coupled(cell.belief, vm.profile & watcher.conditions))
 
 
 def incoming(vm: VM) -> bool:
@@ -161,33 +154,8 @@ def incoming(vm: VM) -> bool:
 
 
 def couple_migration(vm: VM) -> None:
-    """Tell the guards of the run state how far a migration may be."""
-    watcher = vm.watch.migration
-    belief = vm.migration.belief
-    resting = watcher.of(migration.RESTING)
-    bits = guards.may("outgoing") if belief & ~resting else 0
-    bits |= guards.maynot("outgoing") if belief & resting else 0
-    colo = guards.open_("colo") if belief & watcher.bit["colo"] else guards.denied("colo")
-    set_profile(vm, guards.clear_mask(("colo",)), colo)
-    if incoming(vm):
-        set_guards(vm, denies=("outgoing", "switchover"))
-        return
-    past = watcher.of(
-        ("device", "pre-switchover", "postcopy-active", "postcopy-paused", "postcopy-recover", "cancelling")
-    )
-    told = vm.profile & guards.may("migration-events") and not vm.profile & guards.maynot("migration-events")
-    if not told or vm.version is None or vm.version < (9, 0):
-        past |= watcher.bit["active"]
-    if not told:
-        past = ~resting | watcher.of(("completed", "failed", "cancelled"))
-        bits |= guards.may("switchover") if belief & past else guards.maynot("switchover")
-    else:
-        bits |= (
-            guards.may("switchover") | guards.maynot("switchover")
-            if belief & past
-            else guards.maynot("switchover")
-        )
-    set_profile(vm, guards.clear_mask(("outgoing", "switchover")), bits)
+    """Apply the couplings of the migration again: a guard they look at has changed."""
+    couple(vm, vm.watch.migration, vm.migration)
 
 
 def device(vm: VM, name: str, *, ours: bool = False) -> DeviceCell:
@@ -205,7 +173,14 @@ def device(vm: VM, name: str, *, ours: bool = False) -> DeviceCell:
         watcher = vm.watch.device
         unheard = vm.late or (not ours and vm.profile & _OTHERS)
         belief = watcher.of(("gone", *IN_QOM, "ejected")) if unheard else watcher.initial
-        cell = vm.devices[name] = DeviceCell(belief)
+        cell = heard_of(vm, name, belief)
+    return cell
+
+
+def heard_of(vm: VM, name: str, belief: int) -> DeviceCell:
+    """Return a new device of that id, which may be any of these states."""
+    cell = vm.devices[name] = DeviceCell(belief)
+    _fidget(vm, name, cell)
     return cell
 
 

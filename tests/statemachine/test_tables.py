@@ -43,11 +43,23 @@ def test_rows_name_known_states_guards_and_assumptions(name):
 
 def test_every_guard_and_every_assumption_is_used():
     """A guard no row asks for, or an assumption no row or effect leans on, is dead."""
-    asked = {guard.removeprefix("!") for t in TABLES.values() for r in t.rows for guard in r.when}
+    asked = {
+        guard.removeprefix("!") for t in TABLES.values() for r in (*t.rows, *t.couplings) for guard in r.when
+    }
     leaned = {r.assumption for t in TABLES.values() for r in t.rows} | {"oldest-first"}
 
     assert set(guards.GUARDS) - asked == set()
     assert set(ASSUMPTIONS) - leaned == set()
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_couplings_name_known_states_and_guards(name):
+    """A coupling cannot be about something that does not exist."""
+    table = TABLES[name]
+    for it in table.couplings:
+        assert it.guard in guards.GUARDS
+        assert set(it.states) <= set(table.states)
+        assert {guard.removeprefix("!") for guard in it.when} <= guards.GUARDS.keys()
 
 
 def test_a_misspelt_assumption_is_refused():

@@ -5,8 +5,15 @@ from __future__ import annotations
 from typing import Any, Final
 
 from qemustate.statemachine import guards
-from qemustate.statemachine.state import VM, DeviceCell
-from qemustate.statemachine.stepping import describe_device, device, device_name, narrow, step_device
+from qemustate.statemachine.state import VM
+from qemustate.statemachine.stepping import (
+    describe_device,
+    device,
+    device_name,
+    heard_of,
+    narrow,
+    step_device,
+)
 from qemustate.statemachine.tables.device import IN_QOM, NOT_IN_QOM
 
 
@@ -142,8 +149,8 @@ def qom_list(vm: VM, data: dict[str, Any], answer: Any) -> None:
     watcher = vm.watch.device
     there, not_there = watcher.of(IN_QOM), watcher.of(NOT_IN_QOM)
     for name in listed - vm.devices.keys():
-        cell = vm.devices[name] = DeviceCell(
-            watcher.of(IN_QOM if vm.late or vm.profile & guards.may("others") else ("gone",))
+        cell = heard_of(
+            vm, name, watcher.of(IN_QOM if vm.late or vm.profile & guards.may("others") else ("gone",))
         )
         cell.generation = 1
     for name, cell in vm.devices.items():

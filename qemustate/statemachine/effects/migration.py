@@ -11,7 +11,7 @@ from qemustate.statemachine.stepping import couple_migration, incoming, narrow, 
 
 def migrate_sent(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
     """From now on a migration may be under way."""
-    set_guards(vm, opens=("outgoing",), denies=("reset-meanwhile",))
+    set_guards(vm, holds=("migrate-sent",), opens=("outgoing",), denies=("reset-meanwhile",))
 
 
 def couple_migration_guards(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
@@ -47,6 +47,8 @@ def migration(vm: VM, data: dict[str, Any], _answer: Any) -> None:
         set_guards(vm, holds=("migration-events",))
     if loading and status == "setup" and (vm.version is None or vm.version < (9, 0)):
         return  # announced, not kept (migration/migration.c qmp_migrate_incoming())
+    if status == "setup" and not loading and not vm.profile & guards.may("migrate-sent"):
+        set_guards(vm, **{"opens" if vm.profile & guards.may("saving") else "holds": ("migrate-sent",)})
     step_vm(vm, "migration", trigger)
     if loading:
         if status == "completed":
@@ -56,7 +58,6 @@ def migration(vm: VM, data: dict[str, Any], _answer: Any) -> None:
         return
     if status in _SWITCHOVER:
         step_vm(vm, "runstate", "MIGRATION switchover")
-    couple_migration(vm)
     if status == "completed":
         step_vm(vm, "runstate", "MIGRATION completed")
     elif status in ("failed", "cancelled"):

@@ -104,7 +104,7 @@ def query_status(vm: VM, _data: dict[str, Any], answer: Any) -> None:
 #: HMP commands that do what a guard must know (hmp-commands.hx); anything not listed and not ``info`` is open.
 _HMP: Final = {
     "stop": ("stop-sent",), "s": ("stop-sent",), "savevm": ("saving",), "loadvm": ("loading",),
-    "dump-guest-memory": ("saving",), "migrate": ("outgoing",), "system_wakeup": ("wakeup-sent",),
+    "dump-guest-memory": ("saving",), "migrate": ("outgoing", "migrate-sent"), "system_wakeup": ("wakeup-sent",),
 }  # fmt: skip
 _HMP_HARMLESS: Final = frozenset(
     [

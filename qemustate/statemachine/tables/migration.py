@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from qemustate.statemachine.rows import SILENT, Row, Table, rows
+from qemustate.statemachine.rows import SILENT, Row, Table, coupling, rows
 
 #: QAPI ``MigrationStatus`` (qapi/migration.json), in QEMU's order.
 STATUSES: Final = (
@@ -74,6 +74,9 @@ def _rows() -> list[Row]:
     return found
 
 
+#: Statuses after which the VM has been stopped, or is about to be.
+_PAST = "device pre-switchover postcopy-active postcopy-paused postcopy-recover cancelling"
+
 TABLE: Final = Table(
     name="migration",
     states=STATUSES,
@@ -105,5 +108,12 @@ TABLE: Final = Table(
         *rows("saved", "none setup active completed failed cancelled", "completed", cause="snapshot", ref="migration/savevm.c qemu_savevm_state()"),
         *rows("saved", _ALIVE.replace("setup active ", "") + " cancelling", "=", ref="migration/savevm.c qemu_savevm_state()"),
         *rows(SILENT, "none", "active", when="incoming !migration-events !new", ref="process_incoming_migration_co()"),
+    ),
+    couplings=(
+        coupling("outgoing", f"{_ALIVE} cancelling", when="!incoming migrate-sent"),
+        coupling("switchover", _PAST, opens=True, when="!incoming migrate-sent migration-events", ref="migration/migration.c migration_completion()"),
+        coupling("switchover", "active", opens=True, when="!incoming migrate-sent migration-events", until="9.0", ref="7.2 stops a VM while `active`"),
+        coupling("switchover", f"{_ALIVE} cancelling completed failed cancelled", when="!incoming migrate-sent !migration-events"),
+        coupling("colo", "colo", opens=True, ref="migration/colo.c"),
     ),
 )  # fmt: skip

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from qemustate.statemachine.rows import SILENT, Row, Table, rows
+from qemustate.statemachine.rows import SILENT, Row, Table, coupling, rows
 
 #: QAPI ``RunState``, in QEMU's order (qapi/run-state.json).
 RUNSTATES: Final = (
@@ -185,4 +185,5 @@ TABLE: Final = Table(
     initial="prelaunch",
     rows=tuple(_ROWS),
     shows=_HIDDEN,
+    couplings=(coupling("vcpus-run", "running", ref="system/cpus.c"),),
 )
