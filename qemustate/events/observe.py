@@ -15,7 +15,15 @@ import msgspec
 from qemustate.errors import BadInput
 from qemustate.events.format import MAX_DEPTH
 from qemustate.events.redact import redact_message
-from qemustate.qmp.jsontext import JsonError, Sender, decode, print_compact, print_qemu, reproduces
+from qemustate.qmp.jsontext import (
+    JsonError,
+    Sender,
+    decode,
+    print_compact,
+    print_qemu,
+    prints_alike,
+    reproduces,
+)
 from qemustate.qmp.messages import Command, Event, Failure, Greeting, Message, Reply
 
 if TYPE_CHECKING:
@@ -89,9 +97,7 @@ def _prints_as(qmp: dict[str, Any], text: bytes, sender: Sender) -> bool:
     except _CANNOT:
         return False
     if sender == "qemu":
-        # Escapes, and floats (a point): QEMU prints those in its own way. Integers are looked for seven
-        # times as fast as bytes of length one.
-        if 0x2E in text or 0x5C in text or 0x7F in text or not text.isascii():
+        if not prints_alike(text):
             return False
         printed = _spaced(printed, indent=0)
     return printed == text

@@ -28,7 +28,16 @@ import msgspec
 from qemustate.qmp import jsonparse, jsonprint
 from qemustate.qmp.jsonparse import MAX_NESTING, JsonError
 
-__all__ = ["MAX_NESTING", "JsonError", "Sender", "decode", "print_compact", "print_qemu", "reproduces"]
+__all__ = [
+    "MAX_NESTING",
+    "JsonError",
+    "Sender",
+    "decode",
+    "print_compact",
+    "print_qemu",
+    "prints_alike",
+    "reproduces",
+]
 
 #: How a sender prints: QEMU with spaces and in ASCII, a client compactly in UTF-8.
 Sender = Literal["qemu", "client"]
@@ -68,7 +77,7 @@ def print_qemu(value: Any) -> bytes:
     except _REFUSED:
         return jsonprint.qemu(value)
     # msgspec prints an infinity as null.
-    return text if _is_plain(text) and text.find(b"null") < 0 else jsonprint.qemu(value)
+    return text if prints_alike(text) and text.find(b"null") < 0 else jsonprint.qemu(value)
 
 
 def print_compact(value: Any) -> bytes:
@@ -89,7 +98,7 @@ def reproduces(value: Any, text: bytes, sender: Sender) -> bool:
     if sender == "client":
         return print_compact(value) == text
     try:
-        if _spaced(_encode(value), indent=0) == text and _is_plain(text):
+        if _spaced(_encode(value), indent=0) == text and prints_alike(text):
             return True
     except _REFUSED:
         pass
@@ -100,8 +109,11 @@ def reproduces(value: Any, text: bytes, sender: Sender) -> bool:
 _POINT = re.compile(rb"(?:[\[ ]|\A)-?[0-9]++\.")
 
 
-def _is_plain(text: bytes) -> bool:
-    """Say whether msgspec's print is surely QEMU's: nothing but ASCII, no escapes, no floats with a point."""
+def prints_alike(text: bytes) -> bool:
+    """Say whether a text that msgspec printed, with spaces, is surely what QEMU prints.
+
+    Nothing but ASCII, no numbered escapes, no floats with a point.
+    """
     # Single bytes are looked for as integers: seven times as fast as looking for bytes of length one.
     return (
         text.isascii()
