@@ -62,8 +62,9 @@ def judge(rest: bytes, running: int, seq: int | None) -> Verdict | None:
             seen = "a length that runs over items that verify"
             verdict = verdict._replace(damage=Damage.BAD_ITEM, seen=seen)
         return verdict._replace(size=going_on.offset)
-    if verdict.damage is not Damage.WRONG_SEQUENCE and _ends_in_lost_zeros(rest):
-        return Verdict(Damage.ZERO_TAIL, len(rest), "a whole item", f"{len(rest)} bytes of one, then zeros")
+    kept = rest.rstrip(b"\0")
+    if verdict.damage is not Damage.WRONG_SEQUENCE and len(rest) - len(kept) >= _ZEROS and _is_cut_off(kept):
+        return Verdict(Damage.ZERO_TAIL, len(rest), "a whole item", f"{len(kept)} bytes of one, then zeros")
     return verdict
 
 
@@ -85,12 +86,9 @@ def _first_item(rest: bytes, running: int, seq: int | None) -> Verdict | None:
     return None
 
 
-def _ends_in_lost_zeros(rest: bytes) -> bool:
-    kept = rest.rstrip(b"\0")
-    if len(rest) - len(kept) < _ZEROS:
-        return False
+def _is_cut_off(data: bytes) -> bool:
     try:
-        return decode_item(kept) is None
+        return decode_item(data) is None
     except NotAnItemError:
         return False
 

@@ -7,19 +7,17 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import msgspec
-
-from qemustate.errors import BadInput, LogDamaged
+from qemustate.errors import BadInput
 from qemustate.events.codec import Item, to_record, upcast_items
-from qemustate.events.format import (
-    FORMAT_NAME,
-    FORMAT_VERSION,
-    Damage,
-    Fault,
-    is_torn_tail,
-    lock_path,
-    segment_numbers,
-    segment_path,
+from qemustate.events.format import Damage, Fault, is_torn_tail, lock_path, segment_numbers, segment_path
+from qemustate.events.heads import (
+    NO_SNAPSHOT,
+    NOT_NEXT,
+    check_segment_item,
+    damaged,
+    missing_segment,
+    not_at_the_end,
+    read_head,
 )
 from qemustate.events.segment import Segment
 
@@ -43,58 +41,6 @@ class _Mark(NamedTuple):
     running: int
     #: Checksum of the segment before; None where it was not read.
     chain: int | None
-
-
-def damaged(fault: Fault) -> LogDamaged:
-    """Return the exception for a fault; ``seen`` begins with the damage's name."""
-    seen = f"{fault.damage.value}: {fault.seen}"
-    return LogDamaged(fault.path, fault.offset, expected=fault.expected, seen=seen)
-
-
-def not_at_the_end(fault: Fault) -> Fault:
-    """Return what a cut-off end is where another segment follows: no crash of a writer explains it."""
-    return msgspec.structs.replace(fault, damage=Damage.BAD_ITEM) if is_torn_tail(fault.damage) else fault
-
-
-def read_head(path: str | os.PathLike[str], number: int) -> list[Item]:
-    """Return the first items of a segment, at most two; fewer where the file ends before.
-
-    Raises BadInput where there is no such file, LogDamaged where it is no segment or damaged there.
-    """
-    file = segment_path(path, number)
-    with Segment(file) as segment:
-        if not segment.claims_to_be_log():
-            raise damaged(
-                Fault(Damage.NOT_A_LOG, str(file), 0, segment.size(), "a segment of a log", "other bytes")
-            )
-        head: list[Item] = []
-        for items in segment.blocks():
-            head = (head + items)[:2]
-            if len(head) == 2:
-                break
-        if segment.fault is not None and not is_torn_tail(segment.fault.damage) and not head:
-            raise damaged(segment.fault)
-    if head:
-        fault = check_segment_item(head[0], str(file), number, None)
-        if fault is not None:
-            raise damaged(fault)
-    return head
-
-
-def check_segment_item(item: Item, file: str, number: int, chain: int | None) -> Fault | None:
-    """Say what is wrong with the item at the head of segment ``number``; ``chain`` None is not compared."""
-    kind, body = item[2], item[3]
-    name = f"{FORMAT_NAME} version {FORMAT_VERSION}"
-    if kind != "segment" or (body.get("format"), body.get("version")) != (FORMAT_NAME, FORMAT_VERSION):
-        seen = f"kind {kind}, {body.get('format')} version {body.get('version')}"
-        return Fault(Damage.NOT_A_LOG, file, 0, 0, f"a segment of {name}", seen)
-    if body.get("segment") != number:
-        return Fault(
-            Damage.MISSING_SEGMENT, file, 0, 0, f"segment {number}", f"segment {body.get('segment')}"
-        )
-    if chain is not None and body.get("chain") != chain:
-        return Fault(Damage.CHAIN_BROKEN, file, 0, 0, f"chain {chain}", f"{body.get('chain')}")
-    return None
 
 
 class LogReader:
@@ -123,12 +69,7 @@ class LogReader:
         if not head:
             raise damaged(_no_beginning(segment_path(path, first)))
         if first > 1 and (len(head) < 2 or head[1][2] != "snapshot"):
-            seen = f"segment {first} as the first, without a snapshot"
-            raise damaged(
-                Fault(
-                    Damage.MISSING_SEGMENT, str(segment_path(path, first)), 0, 0, f"segment {first - 1}", seen
-                )
-            )
+            raise damaged(missing_segment(path, first - 1, NO_SNAPSHOT.format(first)))
         self.header: dict[str, Any] = head[0][3]
         self.first_seq = head[0][0]
         self._start = _Mark(self.first_seq, first, 0, 0, 0 if first == 1 else None)
@@ -238,17 +179,7 @@ class LogReader:
                 return
             here = _Mark(self._end.seq, here.number + 1, 0, 0, self._end.running)
             if later[0] != here.number:
-                file = str(segment_path(self.path, here.number))
-                raise damaged(
-                    Fault(
-                        Damage.MISSING_SEGMENT,
-                        file,
-                        0,
-                        0,
-                        f"segment {here.number}",
-                        f"segment {later[0]} as the next",
-                    )
-                )
+                raise damaged(missing_segment(self.path, here.number, NOT_NEXT.format(later[0])))
 
     def _checked(self, segment: Segment, here: _Mark) -> Iterator[list[Item]]:
         """Yield the blocks of one segment; remember where they begin, check its first item."""

@@ -19,7 +19,15 @@ from qemustate.events.format import (
     segment_numbers,
     segment_path,
 )
-from qemustate.events.reader import check_segment_item, damaged, not_at_the_end
+from qemustate.events.heads import (
+    NO_SNAPSHOT,
+    NOT_NEXT,
+    check_segment_item,
+    damaged,
+    missing_segment,
+    not_at_the_end,
+    read_head,
+)
 from qemustate.events.segment import Segment
 from qemustate.events.writer import LogWriter
 
@@ -68,7 +76,7 @@ def verify(path: str | os.PathLike[str]) -> Report:
     """Read the whole log, going on behind every damage. Raises BadInput where there is none, or no log."""
     report = Report(str(path))
     ended = ""
-    for _, found in _survey(path):
+    for found in _survey(path):
         if isinstance(found, Fault):
             report.faults.append(found)
             ended = ""
@@ -107,7 +115,7 @@ def repair(path: str | os.PathLike[str], mode: Mode, output: str | os.PathLike[s
             str(output or path), expected="a new file for the repaired log", seen="none or one that exists"
         )
     copy = _Copy(output, report.vm)
-    for _, found in _survey(path):
+    for found in _survey(path):
         if isinstance(found, Fault):
             copy.why = copy.why or str(found)
         else:
@@ -116,31 +124,36 @@ def repair(path: str | os.PathLike[str], mode: Mode, output: str | os.PathLike[s
     return report
 
 
-def _survey(path: str | os.PathLike[str]) -> Iterator[tuple[int, list[Item] | Fault]]:
-    """Yield what is found in each segment: verified items, and faults between them."""
+def _survey(path: str | os.PathLike[str]) -> Iterator[list[Item] | Fault]:
+    """Yield what is found: verified items, and faults between them."""
     numbers = segment_numbers(path)
     if not numbers:
         raise BadInput(str(path), expected="a log", seen="no such file")
+    if numbers[0] > 1 and not _begins_with_snapshot(path, numbers[0]):
+        yield missing_segment(path, numbers[0] - 1, NO_SNAPSHOT.format(numbers[0]))
     seq: int | None = None
     chain = 0 if numbers[0] == 1 else None
     before = numbers[0] - 1
     for number in numbers:
-        file = segment_path(path, number)
         if number != before + 1:
-            yield (
-                number,
-                Fault(Damage.MISSING_SEGMENT, str(file), 0, 0, f"segment {before + 1}", f"segment {number}"),
-            )
+            yield missing_segment(path, before + 1, NOT_NEXT.format(number))
             seq = chain = None
-        with Segment(file, seq=seq) as segment:
-            last = number == numbers[-1]
+        with Segment(segment_path(path, number), seq=seq) as segment:
             sound = True
-            for found in _survey_segment(segment, number, chain, last=last):
+            for found in _survey_segment(segment, number, chain, last=number == numbers[-1]):
                 sound = not isinstance(found, Fault)
-                yield number, found
+                yield found
             # Of a segment whose end is damaged, what follows cannot be known.
             seq, chain = (segment.seq, segment.running) if sound else (None, None)
         before = number
+
+
+def _begins_with_snapshot(path: str | os.PathLike[str], number: int) -> bool:
+    try:
+        head = read_head(path, number)
+    except BadInput:
+        return False
+    return len(head) == 2 and head[1][2] == "snapshot"
 
 
 def _survey_segment(

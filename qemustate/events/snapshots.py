@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from qemustate.events.format import segment_numbers, segment_path
-from qemustate.events.reader import read_head
+from qemustate.events.heads import read_head
 
 if TYPE_CHECKING:
     from pathlib import Path

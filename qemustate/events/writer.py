@@ -31,8 +31,8 @@ from qemustate.events.format import (
     segment_numbers,
     segment_path,
 )
+from qemustate.events.heads import damaged
 from qemustate.events.lock import Lock
-from qemustate.events.reader import damaged
 from qemustate.events.segment import Segment
 from qemustate.events.syncer import Syncer, sync_directory
 
