@@ -28,6 +28,7 @@ GUARDS: Final = {
     "migrate-sent": "a `migrate` was sent, or MIGRATION told of one: a status is not only a snapshot's",
     "outgoing": "an outgoing migration is under way",
     "switchover": "an outgoing migration may already have stopped the VM",
+    "postcopy": "the migration is in postcopy: 7.2 forgets that the VM ran before it",
     "colo": "COLO replication may be on (migration status `colo`)",
     "migration-events": "QEMU sends MIGRATION events (capability `events`)",
     "reset-meanwhile": "the machine was reset while the outgoing migration was under way",
@@ -50,6 +51,7 @@ GUARDS: Final = {
     "dimm": "a memory device in a DIMM slot",
     "other": "any other kind (SHPC, ccw, pseries, ...)",
     "failover": "the primary of a failover pair: kept hidden until the guest negotiates",
+    "raced": "DEVICE_DELETED came while a `device_del` of this device was unanswered",
 }
 
 _BIT: Final = {name: 2 * i for i, name in enumerate(GUARDS)}

@@ -44,7 +44,7 @@ class DeviceCell(Cell):
         super().__init__(belief)
         self.driver = ""
         self.bus = ""
-        self.kind = guards.open_(*guards.DEVICE_KINDS) | guards.denied("failover")
+        self.kind = guards.open_(*guards.DEVICE_KINDS) | guards.denied("failover", "raced")
         self.generation = 0
         self.outstanding = 0
         self.refused = ""
@@ -289,7 +289,9 @@ def _nothing_known() -> int:
     """Return the profile before the first record: every guard denied but those only a launch decides."""
     launch = ("autostart", "incoming", "deferred", "debugger", "kvm", "others")
     denied = [
-        name for name in guards.GUARDS if name not in (*launch, *guards.DEVICE_KINDS, "failover", "starting")
+        name
+        for name in guards.GUARDS
+        if name not in (*launch, *guards.DEVICE_KINDS, "failover", "raced", "starting")
     ]
     return guards.denied(*denied) | guards.open_(*launch) | guards.denied("starting", "new")
 

@@ -203,7 +203,12 @@ def describe_device(vm: VM, cell: DeviceCell, properties: dict[str, object]) -> 
     cell.bus = str(properties.get("bus", ""))
     cell.failover = str(properties.get("failover_pair_id", ""))
     failover = guards.held("failover") if cell.failover else guards.denied("failover")
-    cell.kind = hotplug_kind(cell.driver, vm.launch, driver_of(vm, cell.bus)) | failover
+    kind = hotplug_kind(cell.driver, vm.launch, driver_of(vm, cell.bus))
+    cell.kind = kind | failover | guards.denied("raced")
+
+
+#: Property of a device -> the kind of backend it names (qdev-properties-system.c; hw/mem/pc-dimm.c).
+_USES: Final = (("drive", "node"), ("netdev", "netdev"), ("chardev", "chardev"), ("memdev", "object"))
 
 
 def driver_of(vm: VM, bus: str) -> str:

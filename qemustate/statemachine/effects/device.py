@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from qemustate.statemachine import guards
-from qemustate.statemachine.state import VM
+from qemustate.statemachine.state import VM, DeviceCell
 from qemustate.statemachine.stepping import (
     describe_device,
     device,
@@ -99,6 +99,7 @@ def device_deleted(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     parent = path.removeprefix("/machine/peripheral/").split("/")[0]
     if path.startswith("/machine/peripheral/") and parent in vm.devices:
         if not vm.devices[parent].outstanding:
+        _race(vm, name, cell)
             step_device(vm, parent, vm.devices[parent], "DEVICE_DELETED child")
     elif path.count("/") == 3 and path.startswith("/machine/"):
         cell = device(vm, path)
@@ -107,6 +108,7 @@ def device_deleted(vm: VM, data: dict[str, Any], _answer: Any) -> None:
 
 
 def unplug_refused(vm: VM, data: dict[str, Any], _answer: Any) -> None:
+            _race(vm, parent, vm.devices[parent])
     """The guest refused an unplug: the device stays."""
     name = str(data.get("device") or device_name(str(data.get("path", ""))))
     if not name:
@@ -114,6 +116,18 @@ def unplug_refused(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     cell = device(vm, name)
     step_device(vm, name, cell, "refused")
     cell.refused = str(data.get("msg", "the guest refused the unplug"))
+def _race(vm: VM, name: str, cell: DeviceCell) -> None:
+    """Note whether a ``device_del`` of this device is still to be answered."""
+    asked = any(
+        command == "device_del" and device_name(_identified(arguments)) == name
+        for _, command, arguments, _ in vm.pending.values()
+    )
+    cell.kind = cell.kind & _RACED_FORGET | (guards.held if asked else guards.denied)("raced")
+
+
+_RACED_FORGET: Final = guards.clear_mask(("raced",))
+
+
 
 
 #: _OST source codes of an eject, and status codes that are no refusal (ACPI 6.3.5; hw/acpi/memory_hotplug.c).

@@ -67,6 +67,7 @@ _ROWS: list[Row] = [
     *rows("return device_del", "present-off", "unplugging", when="!pcie", cause="device_del", ref=_DEL),
     *rows("return device_del", "present present-off", "leaving", when="sync", cause="device_del", ref="hw/core/qdev.c qdev_unplug()"),
     *rows("return device_del", "unplugging", "=", ref="asked again"),
+    *rows("return device_del", "gone leaving", "=", when="raced", ref="hw/core/qdev.c: another thread may send DEVICE_DELETED before the answer is sent"),
     *rows("return device_del", "hidden", "gone", cause="device_del", ref="hw/core/qdev-monitor.c: a hidden device has only options"),
     *rows("error device_del:not-found", "leaving gone adding hidden planned", "=", ref="DeviceNotFound"),
     *rows("error device_del:not-found", "unplugging ejected", "leaving", cause="DeviceNotFound", ref="DeviceNotFound: it has left the machine"),
@@ -96,7 +97,8 @@ _ROWS: list[Row] = [
     *rows("not listed", "gone leaving hidden planned adding", "="),
     # --- unknown
     *rows("unanswered device_add", "adding planned", "gone present", ref="the answer will not come"),
-    *rows("unanswered device_add", f"{_THERE} hidden ejected leaving gone", "="),
+    *rows("unanswered device_add", f"{_THERE} hidden gone", "="),
+    *rows("unanswered device_add", "ejected leaving", "= present", ref="the id was free; the answer will not come"),
     *rows("unanswered device_del", "present present-off", "present unplugging leaving", ref="the answer will not come"),
     *rows("unanswered device_del", "unplugging planned adding hidden ejected leaving gone", "="),
 ]  # fmt: skip

@@ -114,6 +114,7 @@ TABLE: Final = Table(
         coupling("switchover", _PAST, opens=True, when="!incoming migrate-sent migration-events", ref="migration/migration.c migration_completion()"),
         coupling("switchover", "active", opens=True, when="!incoming migrate-sent migration-events", until="9.0", ref="7.2 stops a VM while `active`"),
         coupling("switchover", f"{_ALIVE} cancelling completed failed cancelled", when="!incoming migrate-sent !migration-events"),
+        coupling("postcopy", "postcopy-active postcopy-paused postcopy-recover", when="!incoming", until="9.0", ref="migration/migration.c postcopy_start()"),
         coupling("colo", "colo", opens=True, ref="migration/colo.c"),
     ),
 )  # fmt: skip

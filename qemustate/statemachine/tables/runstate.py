@@ -74,7 +74,7 @@ def _stop_rows() -> list[Row]:
         ("shutdown-pauses", "shutdown", "shutdown", "stop-has-its-cause"),
         ("saving", "save-vm", "snapshot-save", "stop-has-its-cause"),
         ("loading", "restore-vm", "snapshot-load", "stop-has-its-cause"),
-        ("outgoing", "finish-migrate", "migration", "stop-has-its-cause"),
+        ("outgoing !postcopy", "finish-migrate", "migration", "stop-has-its-cause"),
         ("colo", "colo", "COLO checkpoint", ""),
         (_UNEXPLAINED, "paused", "nobody known", ""),
         (f"others {_UNEXPLAINED}", "save-vm restore-vm finish-migrate", "another monitor", ""),
@@ -100,6 +100,17 @@ def _stop_rows() -> list[Row]:
     # Before 9.0 a migration woke the guest first (qemu_system_wakeup_request), silently: the STOP is the first sign.
     found += rows(
         "STOP", "suspended", "finish-migrate", when="outgoing", cause="migration", until="9.0", ref=_MIGRATION
+    # Before 9.0 postcopy did not note that the VM had run: given up, it stays stopped.
+    found += rows(
+        "STOP",
+        "running",
+        "finish-migrate+p",
+        when="outgoing postcopy",
+        cause="migration",
+        until="9.0",
+        assume="stop-has-its-cause",
+        ref=_MIGRATION,
+    )
     )
     return found
 
