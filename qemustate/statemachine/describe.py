@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from qemustate.events.observe import parsed
@@ -111,25 +111,33 @@ def finding(it: dict[str, Any]) -> str:
     return f"{it['severity']} at {it['seq']}: {it['rule']}{subject}: {it['message']}"
 
 
-def state(vm: VM) -> Iterator[str]:
-    """Yield the lines of a VM's state."""
-    exit_ = ", ".join(f"{key} {val}" for key, val in (vm.exit or {}).items())
+def state(vm: VM, wanted: Callable[[str, str], bool] | None = None) -> Iterator[str]:
+    """Yield the lines of a VM's state, or of the machines of it that are ``wanted``, by machine and name."""
     yield f"vm {vm.name}, after record {vm.seq}" + (f" at {iso(vm.time)}" if vm.time else "")
-    yield f"  process    {_cell(vm, 'process', vm.process)}" + (f" with {exit_}" if exit_ else "")
+    for machine, name, text in _state(vm):
+        if wanted is None or wanted(machine, name):
+            yield f"  {machine:<10} {name + ': ' if name else ''}{text}"
+    if wanted is None:
+        for seq, name, _, identifier in [*vm.pending.values(), *vm.unanswered.values()]:
+            yield f"  pending    {name} (record {seq}, id {value(identifier)})"
+
+
+def _state(vm: VM) -> Iterator[tuple[str, str, str]]:
+    """Yield (machine, name or "", text) of everything a VM has."""
+    exit_ = ", ".join(f"{key} {val}" for key, val in (vm.exit or {}).items())
+    yield "process", "", _cell(vm, "process", vm.process) + (f" with {exit_}" if exit_ else "")
     version = ".".join(map(str, vm.version)) if vm.version else "?"
-    yield f"  monitor    {_cell(vm, 'monitor', vm.monitor)}, QEMU {version}"
-    yield f"  runstate   {_cell(vm, 'runstate', vm.runstate)}"
+    yield "monitor", "", f"{_cell(vm, 'monitor', vm.monitor)}, QEMU {version}"
+    yield "runstate", "", _cell(vm, "runstate", vm.runstate)
     if vm.migration.since:
-        yield f"  migration  {_cell(vm, 'migration', vm.migration)}"
+        yield "migration", "", _cell(vm, "migration", vm.migration)
     for name, device in vm.devices.items():
-        yield f"  device     {name}: {_cell(vm, 'device', device)}{_device(device)}"
+        yield "device", name, _cell(vm, "device", device) + _device(device)
     for kind, collection in BACKENDS.items():
         for name, cell in getattr(vm, collection).items():
-            yield f"  {kind:<10} {name}: {_cell(vm, kind, cell)}"
+            yield kind, name, _cell(vm, kind, cell)
     for name, job in vm.jobs.items():
-        yield f"  job        {name}: {_cell(vm, 'job', job)}{_job(job)}"
-    for seq, name, _, identifier in [*vm.pending.values(), *vm.unanswered.values()]:
-        yield f"  pending    {name} (record {seq}, id {value(identifier)})"
+        yield "job", name, _cell(vm, "job", job) + _job(job)
 
 
 def _cell(vm: VM, machine: str, cell: Cell) -> str:

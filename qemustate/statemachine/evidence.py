@@ -86,7 +86,7 @@ EVIDENCE: Final[tuple[Evidence, ...]] = (
     Evidence("return device_add", "", effect="device_added"),
     Evidence("error device_add", "", effect="device_add_refused"),
     Evidence("execute device_del", "device", "execute device_del", subject="id"),
-    Evidence("return device_del", "device", "return device_del", subject="id"),
+    Evidence("return device_del", "", effect="device_del_taken"),
     Evidence("error device_del", "", effect="device_del_refused"),
     Evidence("DEVICE_DELETED", "", effect="device_deleted"),
     Evidence("DEVICE_UNPLUG_GUEST_ERROR", "", effect="unplug_refused"),
@@ -109,6 +109,8 @@ EVIDENCE: Final[tuple[Evidence, ...]] = (
     Evidence("error snapshot-load", "", effect="couple_jobs"),
     # --- memory
     Evidence("BALLOON_CHANGE", "", effect="balloon"),
+    Evidence("return qom-set", "", effect="memory_requested"),
+    Evidence("return query-memory-devices", "", effect="query_memory_devices"),
     Evidence("return query-balloon", "", effect="query_balloon"),
     Evidence("MEMORY_DEVICE_SIZE_CHANGE", "", effect="memory_size"),
     # --- backends: the reply is the transition

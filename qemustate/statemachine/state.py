@@ -38,7 +38,7 @@ class DeviceCell(Cell):
     (an id is free before the event comes); ``kind`` the guards of its bus; ``refused`` the last refusal.
     """
 
-    __slots__ = ("bus", "driver", "failover", "generation", "kind", "outstanding", "refused")
+    __slots__ = ("asked", "bus", "driver", "failover", "generation", "kind", "outstanding", "refused", "uses")
 
     def __init__(self, belief: int) -> None:
         super().__init__(belief)
@@ -49,6 +49,10 @@ class DeviceCell(Cell):
         self.outstanding = 0
         self.refused = ""
         self.failover = ""
+        #: When its removal was asked for, microseconds since 1970; 0 where it was not.
+        self.asked = 0
+        #: The backends it uses: (kind, id).
+        self.uses: tuple[tuple[str, str], ...] = ()
 
 
 class JobCell(Cell):
@@ -212,7 +216,7 @@ class VM:
             "version": list(self.version) if self.version else None,
             "launch": None if launch is None else _launch_plain(launch),
             **{m: cell(getattr(self, m)) for m in ("process", "monitor", "runstate", "migration")},
-            "devices": {n: cell(d, *_DEVICE) for n, d in self.devices.items()},
+            "devices": {n: [*cell(d, *_DEVICE), [list(u) for u in d.uses]] for n, d in self.devices.items()},
             "jobs": {n: cell(j, "type", "error") for n, j in self.jobs.items()},
             **{c: {n: cell(b) for n, b in getattr(self, c).items()} for c in BACKENDS.values()},
             "balloon": self.balloon, "memory": {k: dict(v) for k, v in self.memory.items()},
@@ -239,7 +243,9 @@ class VM:
         vm.launch = None if plain["launch"] is None else _launch_back(plain["launch"])
         for machine in ("process", "monitor", "runstate", "migration"):
             _fill(getattr(vm, machine), plain[machine])
-        vm.devices = {n: _fill(DeviceCell(0), c, *_DEVICE) for n, c in plain["devices"].items()}
+        vm.devices = {n: _fill(DeviceCell(0), c[:-1], *_DEVICE) for n, c in plain["devices"].items()}
+        for name, kept in plain["devices"].items():
+            vm.devices[name].uses = tuple((kind, identifier) for kind, identifier in kept[-1])
         restless = vm.watch.device.of(RESTLESS)
         vm.restless = {n: d for n, d in vm.devices.items() if d.belief & restless}
         vm.jobs = {n: _fill(JobCell(0), c, "type", "error") for n, c in plain["jobs"].items()}
@@ -255,7 +261,7 @@ class VM:
 
 C = TypeVar("C", bound=Cell)
 
-_DEVICE: Final = ("driver", "bus", "kind", "generation", "outstanding", "refused", "failover")
+_DEVICE: Final = ("driver", "bus", "kind", "generation", "outstanding", "refused", "failover", "asked")
 
 
 def _fill(cell: C, plain: list[Any], *more: str) -> C:

@@ -202,6 +202,7 @@ def describe_device(vm: VM, cell: DeviceCell, properties: dict[str, object]) -> 
     cell.driver = str(properties.get("driver", ""))
     cell.bus = str(properties.get("bus", ""))
     cell.failover = str(properties.get("failover_pair_id", ""))
+    cell.uses = tuple((kind, str(properties[key])) for key, kind in _USES if key in properties)
     failover = guards.held("failover") if cell.failover else guards.denied("failover")
     kind = hotplug_kind(cell.driver, vm.launch, driver_of(vm, cell.bus))
     cell.kind = kind | failover | guards.denied("raced")

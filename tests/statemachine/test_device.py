@@ -248,7 +248,7 @@ def test_an_unplug_error_event_is_a_refusal(wire, q35):
     w.event("DEVICE_UNPLUG_GUEST_ERROR", device="vd1", path="/machine/peripheral/vd1")
 
     assert w.device("vd1") == ("present",)
-    assert w.rules.count("unplug-refused") == 2
+    assert w.rules == ["unplug-refused"]
     assert w.vm.to_json()["devices"]["vd1"]["refused"]
 
 

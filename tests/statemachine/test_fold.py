@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from qemustate.events.records import Record
 from qemustate.statemachine import fold, reading
-from qemustate.statemachine.rules import Checker
+from qemustate.statemachine.checker import Checker
 from qemustate.statemachine.state import VM
 
 IDS = ["vd1", "vd2", "cpu1"]
@@ -249,6 +249,6 @@ def test_jobs_follow_their_events(wire, q35):
     assert w.vm.to_json()["jobs"]["j"]["type"] == "mirror"
     assert w.vm.to_json()["jobs"]["j"]["error"] == "No space left on device"
     w.event("JOB_STATUS_CHANGE", id="j", status="null")
-    assert not w.rules
+    assert w.rules == ["job-failed"]
     w.event("JOB_STATUS_CHANGE", id="j", status="ready")
-    assert w.rules == ["impossible-transition"]
+    assert w.rules == ["job-failed", "impossible-transition"]

@@ -85,11 +85,121 @@ def gap(w):
     w.put("gap", {"why": "disk full", "missing": 3})
 
 
-BREAKS = {f.__name__.replace("_", "-"): f for f in (
-    impossible_transition, contradicted_by_query, unreadable, malformed, reply_without_command, command_without_reply, duplicate_id,
-    stop_unexplained, unplug_refused, unplug_lost, unplug_pending, exit_unannounced, event_unknown, clock_backwards,
-    monitor_stalled, gap,
-)}  # fmt: skip
+def command_unknown(w):
+    w.refused("nosuch-cmd", "The command nosuch-cmd has not been found", "CommandNotFound")
+
+
+def schema_mismatch(w):
+    w.ok(
+        "query-qmp-schema",
+        [
+            {"name": "stop", "meta-type": "command", "arg-type": "0", "ret-type": "0", "allow-oob": False},
+            {"name": "0", "meta-type": "object", "members": []},
+        ],
+    )
+    w.ok("stop", now=True)
+
+
+def guest_panicked(w):
+    w.event("GUEST_PANICKED", action="pause")
+
+
+def watchdog_fired(w):
+    w.event("WATCHDOG", action="pause")
+
+
+def io_error(w):
+    w.event("BLOCK_IO_ERROR", action="stop", device="", operation="write", reason="No space left on device")
+
+
+def load_failed(w):
+    i = w.send("cont")
+    w.event("RESUME")
+    w.answer(i)
+    i = w.send("snapshot-load", job_id="j", tag="t", vmstate="d", devices=["d"])
+    for status in ("created", "running"):
+        w.event("JOB_STATUS_CHANGE", id="j", status=status)
+    w.answer(i)
+    w.event("STOP")
+    w.event("JOB_STATUS_CHANGE", id="j", status="aborting")
+
+
+def use_of_gone(w):
+    w.plug("vd1")
+    w.event("DEVICE_DELETED", device="vd1", path="/machine/peripheral/vd1")
+    w.refused("device_del", "Device 'vd1' not found", "DeviceNotFound", id="vd1")
+
+
+def slot_reused(w):
+    w.plug("vd1")
+    w.ok("device_del", id="vd1")
+    w.plug("vd2")
+
+
+def guest_blinking(w):
+    w.plug("vd1")
+    w.refused("device_del", "Hot-unplug failed: guest is busy (power indicator blinking)", id="vd1")
+
+
+def unplug_overdue(w):
+    unplug_pending(w)
+    w.clock += 60_000_000
+    w.event("POWERDOWN")
+
+
+def backend_under_frontend(w):
+    w.ok("netdev_add", type="user", id="net0")
+    w.plug("nic", "virtio-net-pci", netdev="net0")
+    w.ok("netdev_del", id="net0")
+
+
+def backend_leaked(w):
+    w.ok("blockdev-add", node_name="n1", driver="null-co")
+    w.plug("vd1", drive="n1")
+    w.event("DEVICE_DELETED", device="vd1", path="/machine/peripheral/vd1")
+
+
+def job_failed(w):
+    job_left_concluded(w)
+    w.event(
+        "BLOCK_JOB_COMPLETED",
+        device="j",
+        type="mirror",
+        error="No space left on device",
+        len=1,
+        offset=0,
+        speed=0,
+    )
+
+
+def job_left_concluded(w):
+    for status in ("created", "running", "waiting", "pending", "concluded"):
+        w.event("JOB_STATUS_CHANGE", id="j", status=status)
+
+
+def migration_failed(w):
+    w.ok("migrate-set-capabilities", capabilities=[{"capability": "events", "state": True}])
+    i = w.send("migrate", uri="tcp:nowhere")
+    w.event("MIGRATION", status="setup")
+    w.answer(i)
+    w.event("MIGRATION", status="failed")
+
+
+def memory_short(w):
+    w.ok("qom-set", path="/machine/peripheral/vm0", property="requested-size", value=1 << 30)
+    w.event("MEMORY_DEVICE_SIZE_CHANGE", id="vm0", size=1 << 20, qom_path="/machine/peripheral/vm0")
+
+
+BREAKS = {
+    f.__name__.replace("_", "-"): f
+    for f in (
+        impossible_transition, contradicted_by_query, unreadable, malformed, reply_without_command, command_without_reply,
+        command_unknown, schema_mismatch, event_unknown, clock_backwards, monitor_stalled, gap, stop_unexplained,
+        exit_unannounced, guest_panicked, watchdog_fired, io_error, load_failed, duplicate_id, use_of_gone, slot_reused,
+        guest_blinking, unplug_refused, unplug_lost, unplug_pending, unplug_overdue, backend_under_frontend,
+        backend_leaked, job_failed, job_left_concluded, migration_failed, memory_short,
+    )
+}  # fmt: skip
 
 
 def test_every_rule_has_a_trace_that_breaks_it():

@@ -276,13 +276,11 @@ def test_a_late_start_knows_nothing_until_told(wire, version):
     """A trace that begins in the middle believes every state; two queries settle it, for a migration may be on."""
     w = wire(version)
     w.event("NIC_RX_FILTER_CHANGED", path="/x")
-    w.ok("query-migrate", {})
-    w.ok("query-status", {"status": "io-error", "running": False})
-    assert w.runstate == ("io-error",)
-
-    w = wire(version)
     w.ok("query-status", {"status": "io-error", "running": False})
     assert w.runstate == ("finish-migrate", "io-error", "postmigrate")
+    w.ok("query-migrate", {})
+    assert w.migration == ("none",)
+    assert w.runstate == ("io-error",)
     assert not w.rules
 
 

@@ -56,6 +56,14 @@ def device_add_refused(vm: VM, data: dict[str, Any], answer: Any) -> None:
         cell.refused = desc
 
 
+def device_del_taken(vm: VM, data: dict[str, Any], _answer: Any) -> None:
+    """``device_del`` was accepted: from now on the guest is asked."""
+    if name := _identified(data):
+        cell = device(vm, name)
+        cell.asked = vm.time
+        step_device(vm, device_name(name), cell, "return device_del")
+
+
 #: What a refused ``device_del`` says (hw/core/qdev-monitor.c, hw/pci/pcie.c): part of ``desc`` -> trigger.
 _DEL_REFUSALS: Final = (
     ("already in the process of unplug", "error device_del:pending"),
@@ -91,6 +99,7 @@ def device_deleted(vm: VM, data: dict[str, Any], _answer: Any) -> None:
         if not cell.generation:
             cell.generation = 1
         left = cell.belief == vm.watch.device.bit["leaving"]
+        _race(vm, name, cell)
         step_device(vm, name, cell, "DEVICE_DELETED")
         if left:  # known to be gone; announced only now
             cell.since, cell.cause = vm.seq, "DEVICE_DELETED"
@@ -99,7 +108,7 @@ def device_deleted(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     parent = path.removeprefix("/machine/peripheral/").split("/")[0]
     if path.startswith("/machine/peripheral/") and parent in vm.devices:
         if not vm.devices[parent].outstanding:
-        _race(vm, name, cell)
+            _race(vm, parent, vm.devices[parent])
             step_device(vm, parent, vm.devices[parent], "DEVICE_DELETED child")
     elif path.count("/") == 3 and path.startswith("/machine/"):
         cell = device(vm, path)
@@ -107,15 +116,6 @@ def device_deleted(vm: VM, data: dict[str, Any], _answer: Any) -> None:
         step_device(vm, path, cell, "DEVICE_DELETED")
 
 
-def unplug_refused(vm: VM, data: dict[str, Any], _answer: Any) -> None:
-            _race(vm, parent, vm.devices[parent])
-    """The guest refused an unplug: the device stays."""
-    name = str(data.get("device") or device_name(str(data.get("path", ""))))
-    if not name:
-        return
-    cell = device(vm, name)
-    step_device(vm, name, cell, "refused")
-    cell.refused = str(data.get("msg", "the guest refused the unplug"))
 def _race(vm: VM, name: str, cell: DeviceCell) -> None:
     """Note whether a ``device_del`` of this device is still to be answered."""
     asked = any(
@@ -128,6 +128,14 @@ def _race(vm: VM, name: str, cell: DeviceCell) -> None:
 _RACED_FORGET: Final = guards.clear_mask(("raced",))
 
 
+def unplug_refused(vm: VM, data: dict[str, Any], _answer: Any) -> None:
+    """The guest refused an unplug: the device stays."""
+    name = str(data.get("device") or device_name(str(data.get("path", ""))))
+    if not name:
+        return
+    cell = device(vm, name)
+    step_device(vm, name, cell, "refused")
+    cell.refused = str(data.get("msg", "the guest refused the unplug"))
 
 
 #: _OST source codes of an eject, and status codes that are no refusal (ACPI 6.3.5; hw/acpi/memory_hotplug.c).

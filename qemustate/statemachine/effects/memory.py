@@ -23,3 +23,19 @@ def memory_size(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     """MEMORY_DEVICE_SIZE_CHANGE: the size in bytes that a memory device has reached."""
     name = str(data.get("id") or device_name(str(data.get("qom-path", ""))))
     vm.memory.setdefault(name, {"requested": 0, "actual": 0})["actual"] = data.get("size", 0)
+
+
+def memory_requested(vm: VM, data: dict[str, Any], _answer: Any) -> None:
+    """``qom-set`` of ``requested-size``: what a virtio-mem device is to reach, in bytes (hw/virtio/virtio-mem.c)."""
+    if data.get("property") == "requested-size" and isinstance(data.get("value"), int):
+        name = device_name(str(data.get("path", "")))
+        vm.memory.setdefault(name, {"requested": 0, "actual": 0})["requested"] = data["value"]
+
+
+def query_memory_devices(vm: VM, _data: dict[str, Any], answer: Any) -> None:
+    """``query-memory-devices`` tells both sizes of a virtio-mem device (qapi/machine.json VirtioMEMDeviceInfo)."""
+    for it in answer:
+        if it["type"] == "virtio-mem":
+            told = it["data"]
+            name = str(told.get("id") or told.get("qom-path", told["memdev"]))
+            vm.memory[name] = {"requested": told["requested-size"], "actual": told["size"]}

@@ -76,3 +76,5 @@ def query_migrate(vm: VM, _data: dict[str, Any], answer: Any) -> None:
         if incoming(vm) and answer.get("status") in ("completed", "failed"):
             set_guards(vm, denies=("incoming",))
         couple_migration(vm)
+        if answer.get("status", "none") == "none":
+            step_vm(vm, "runstate", "no migration")

@@ -52,6 +52,9 @@ _FINISHING = "finish-migrate finish-migrate+s finish-migrate+p"
 _EVERY = f"{_STOPPED} {_STOPPED_S} {_FINISHING} running suspended inmigrate inmigrate-S"
 #: What a VM that was stopped may be given back by a migration (migration/global_state.c).
 _RESTORED = "paused prelaunch io-error watchdog guest-panicked shutdown internal-error"
+_WITHOUT_MIGRATION = f"{_STOPPED} {_STOPPED_S} running suspended inmigrate inmigrate-S".replace(
+    "postmigrate ", ""
+).replace(" colo", "")
 _UNEXPLAINED = (
     "!stop-sent !anything-sent !io-error !watchdog !panic !shutdown-pauses !saving !loading !outgoing"
 )
@@ -97,9 +100,6 @@ def _stop_rows() -> list[Row]:
                 since="9.0",
                 ref=_VM_STOP,
             )
-    # Before 9.0 a migration woke the guest first (qemu_system_wakeup_request), silently: the STOP is the first sign.
-    found += rows(
-        "STOP", "suspended", "finish-migrate", when="outgoing", cause="migration", until="9.0", ref=_MIGRATION
     # Before 9.0 postcopy did not note that the VM had run: given up, it stays stopped.
     found += rows(
         "STOP",
@@ -111,6 +111,9 @@ def _stop_rows() -> list[Row]:
         assume="stop-has-its-cause",
         ref=_MIGRATION,
     )
+    # Before 9.0 a migration woke the guest first (qemu_system_wakeup_request), silently: the STOP is the first sign.
+    found += rows(
+        "STOP", "suspended", "finish-migrate", when="outgoing", cause="migration", until="9.0", ref=_MIGRATION
     )
     return found
 
@@ -166,6 +169,7 @@ _ROWS: list[Row] = [
     *rows("MIGRATION completed", _FINISHING, "=", when="reset-meanwhile", ref="a busy main loop may serve a command in between"),
     *rows("MIGRATION completed", "running suspended", "=", ref="a background snapshot ends with the VM running"),
     *rows(SILENT, "paused shutdown watchdog finish-migrate inmigrate suspended", "colo", when="colo", cause="COLO checkpoint", ref="migration/colo.c"),
+    *rows("no migration", _WITHOUT_MIGRATION, "=", ref="query-migrate: these states are a migration's doing"),
     # --- Outgoing migration given up: RESUME for a VM that ran; else 7.2 leaves postmigrate, 10.0 the state it had
     *rows("MIGRATION ended", f"running suspended {_STOPPED} {_STOPPED_S} finish-migrate finish-migrate+s", "=", ref=f"{_MIGRATION} migration_iteration_finish()"),
     *rows("MIGRATION ended", "finish-migrate+p", "postmigrate", cause="migration ended", until="9.0", ref=f"{_MIGRATION} migration_iteration_finish()"),

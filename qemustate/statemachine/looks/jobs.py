@@ -1,0 +1,66 @@
+"""Looks at jobs, migration and memory: what failed, and what was left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qemustate.statemachine.looks.registry import Asked, Sight, after
+
+
+@after("event BLOCK_JOB_COMPLETED")
+def failed(it: Sight, qmp: dict[str, Any], _asked: Asked | None) -> None:
+    """A block job that ended with an error."""
+    if error := qmp["data"].get("error"):
+        it.found("job-failed", str(qmp["data"].get("device", "")), str(error))
+
+
+@after("reply query-jobs")
+def told_failed(it: Sight, qmp: dict[str, Any], _asked: Asked | None) -> None:
+    """A job that ``query-jobs`` says has failed; block jobs say it themselves."""
+    told = it.memory.setdefault("failed jobs", set())
+    for job in qmp["return"]:
+        if job.get("error") and job["status"] == "concluded" and job["id"] not in told:
+            told.add(job["id"])
+            it.found("job-failed", str(job["id"]), str(job["error"]))
+
+
+@after("end")
+def left(it: Sight, _body: dict[str, Any], _asked: Asked | None) -> None:
+    """Jobs that wait to be dismissed, in a VM that goes on."""
+    if it.vm.names("process", it.vm.process) != ("running",) or "ending" in it.memory:
+        return
+    for name, cell in it.vm.jobs.items():
+        if it.vm.names("job", cell) == ("concluded",):
+            it.found("job-left-concluded", name, "job-dismiss frees its id", cell.since)
+
+
+@after("event MIGRATION")
+def migration(it: Sight, qmp: dict[str, Any], _asked: Asked | None) -> None:
+    """Remember when a migration failed, until something says why."""
+    if qmp["data"].get("status") == "failed":
+        it.memory["migration failed"] = it.vm.seq
+    else:
+        it.memory.pop("migration failed", None)
+
+
+@after("reply query-migrate")
+def explained(it: Sight, qmp: dict[str, Any], _asked: Asked | None) -> None:
+    """``query-migrate`` carries ``error-desc`` (qapi/migration.json MigrationInfo)."""
+    if qmp["return"].get("error-desc"):
+        it.memory.pop("migration failed", None)
+
+
+@after("failure migrate")
+def refused(it: Sight, _qmp: dict[str, Any], _asked: Asked | None) -> None:
+    """7.2 announces ``failed`` before it refuses the command, and the refusal says why."""
+    it.memory.pop("migration failed", None)
+
+
+@after("end")
+def unexplained(it: Sight, _body: dict[str, Any], _asked: Asked | None) -> None:
+    """Failures that nobody asked about, and memory that did not come."""
+    if (seq := it.memory.get("migration failed")) is not None:
+        it.found("migration-failed", "", "query-migrate would carry the reason, and was not asked", seq)
+    for name, sizes in it.vm.memory.items():
+        if sizes.get("requested", sizes["actual"]) != sizes["actual"]:
+            it.found("memory-short", name, f"{sizes['actual']} of {sizes['requested']} bytes")
