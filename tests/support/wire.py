@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qemustate.events.records import Record
-from qemustate.statemachine.rules import Checker
+from qemustate.statemachine.checker import Checker
 
 Q35 = ["qemu-system-x86_64", "-M", "q35,accel=tcg", "-S", "-nodefaults", "-qmp", "unix:/run/qmp,server=on"]
 PORTS = [
