@@ -21,7 +21,7 @@ class Size:
     records: int = 100_000
     rounds: int = 7
     turns: int = 2
-    commands: int = 300
+    commands: int = 500
     appends: int = 100
     vms: int = 10_000
 

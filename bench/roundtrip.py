@@ -7,15 +7,15 @@ import socket
 import statistics
 import subprocess
 import time
-from contextlib import ExitStack, closing
+from contextlib import closing
+from itertools import count
 from pathlib import Path
 from time import perf_counter
 
 from qemu.qmp import QMPClient
 
 from bench.measure import AT_MOST, Line, Result, in_turns
-from qemustate.qmp import blocking
-from qemustate.qmp.aio import Client
+from qemustate.qmp import aio, blocking
 from qemustate.vm.recorder import open_recorder
 
 BARE = "bare socket"
@@ -60,7 +60,7 @@ def qemu():
 
 
 def start(command, path):
-    """Start a QEMU of its own for one client; return the process once it listens."""
+    """Start a QEMU; return the process once it listens."""
     process = subprocess.Popen([*command, *MACHINE, "-qmp", f"unix:{path},server=on,wait=off"])
     while not path.exists():
         time.sleep(0.01)
@@ -69,28 +69,26 @@ def start(command, path):
 
 
 def round_trip(size, folder):
-    """Measure the median time of a command; each client has its own QEMU."""
+    """Measure the median time of a command; all clients talk to the same QEMU, one after the other."""
     title = "Round trip of query-status to a real QEMU, ours recorded"
     command = qemu()
     if command is None:
         return Result(title, {}, notes=["not measured: there is no qemu-system-x86_64"])
-    with ExitStack() as stack:
-        paths = [folder / f"monitor{n}" for n in range(4)]
-        for path in paths:
-            process = stack.enter_context(start(command, path))
-            stack.callback(process.kill)
-        loop = asyncio.new_event_loop()
-        stack.callback(loop.close)
-        bare, waiting, live, peer = (str(path) for path in paths)
-        took = in_turns(
-            size,
-            {
-                BARE: _bare(bare, size, stack),
-                WAITING: _waiting(waiting, size, folder, stack),
-                LIVE: _live(live, size, folder, stack, loop),
-                PEER: _peer(peer, size, stack, loop),
-            },
-        )
+    path = folder / "monitor"
+    logs = (folder / f"roundtrip{n}.log" for n in count())
+    with start(command, path) as process:
+        try:
+            took = in_turns(
+                size,
+                {
+                    BARE: lambda: _bare(str(path), size.commands),
+                    WAITING: lambda: _waiting(str(path), size.commands, next(logs)),
+                    LIVE: lambda: asyncio.run(_live(str(path), size.commands, next(logs))),
+                    PEER: lambda: asyncio.run(_peer(str(path), size.commands)),
+                },
+            )
+        finally:
+            process.kill()
     version = subprocess.run([command[0], "--version"], capture_output=True, text=True, check=True).stdout
     return Result(
         title,
@@ -103,61 +101,52 @@ def round_trip(size, folder):
     )  # fmt: skip
 
 
-def _median(count, once):
+def _median(commands, once):
     """Return the median of the seconds that ``once`` takes."""
     took = []
-    for _ in range(count):
+    for _ in range(commands):
         begin = perf_counter()
         once()
         took.append(perf_counter() - begin)
     return statistics.median(took)
 
 
-async def _async_median(count, once):
+async def _async_median(commands, client):
     took = []
-    for _ in range(count):
+    for _ in range(commands):
         begin = perf_counter()
-        await once()
+        await client.execute("query-status")
         took.append(perf_counter() - begin)
     return statistics.median(took)
 
 
-def _bare(path, size, stack):
-    client, number = stack.enter_context(closing(Bare(path))), 1
-
-    def once():
-        nonlocal number
-        number += 1
-        client.exchange(b'{"execute":"query-status","id":"%d"}' % number)
-
-    return lambda: _median(size.commands, once)
+def _bare(path, commands):
+    numbers = count(2)
+    with closing(Bare(path)) as client:
+        return _median(
+            commands, lambda: client.exchange(b'{"execute":"query-status","id":"%d"}' % next(numbers))
+        )
 
 
-def _waiting(path, size, folder, stack):
-    recorder = open_recorder(folder / "waiting.log")
-    stack.callback(recorder.close)
-    client = stack.enter_context(blocking.Client.connect(path, on_messages=recorder.messages))
-    return lambda: _median(size.commands, lambda: client.execute("query-status"))
+def _waiting(path, commands, log):
+    with (
+        closing(open_recorder(log)) as recorder,
+        blocking.Client.connect(path, on_messages=recorder.messages) as client,
+    ):
+        return _median(commands, lambda: client.execute("query-status"))
 
 
-def _live(path, size, folder, stack, loop):
-    recorder = open_recorder(folder / "live.log")
-    stack.callback(recorder.close)
-    client = loop.run_until_complete(_connected(path, recorder))
-    stack.callback(client.close)
-    return lambda: loop.run_until_complete(
-        _async_median(size.commands, lambda: client.execute("query-status"))
-    )
+async def _live(path, commands, log):
+    with closing(open_recorder(log)) as recorder:
+        client = await aio.Client.connect(path, on_messages=recorder.messages)
+        with closing(client):
+            return await _async_median(commands, client)
 
 
-async def _connected(path, recorder):
-    return await Client.connect(path, on_messages=recorder.messages)
-
-
-def _peer(path, size, stack, loop):
+async def _peer(path, commands):
     client = QMPClient("bench")
-    loop.run_until_complete(client.connect(path))
-    stack.callback(lambda: loop.run_until_complete(client.disconnect()))
-    return lambda: loop.run_until_complete(
-        _async_median(size.commands, lambda: client.execute("query-status"))
-    )
+    await client.connect(path)
+    try:
+        return await _async_median(commands, client)
+    finally:
+        await client.disconnect()

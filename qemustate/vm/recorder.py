@@ -97,11 +97,13 @@ class Recorder(Scribe):
         Raises RecordingFailed, and keeps nothing, for a command that may change something and cannot be
         recorded.
         """
-        if len(messages) == 1 and type(messages[0]) is Command:
-            command = messages[0]
-            self._take([(*observed(command), _now())], required=not _is_allowed_always(command.name))
-        else:
+        if len(messages) != 1:
             self.relayed(messages, sender="qemu")
+            return
+        # A command or its answer, and somebody waits for exactly this.
+        message = messages[0]
+        required = type(message) is Command and not _is_allowed_always(message.name)
+        self._take_one(*_entry(message, "qemu"), _now(), required=required)
 
     def close(self) -> None:
         """Close the log; the state stays, and counts the log's last record."""
@@ -118,6 +120,22 @@ class Recorder(Scribe):
         if self.writer.full and self._before is None:
             self.writer.rotate(self.vm.to_plain(), HASH)
         super()._take(entries, required=required)
+
+    def _take_one(self, kind: str, body: dict[str, Any], at: int, *, required: bool) -> None:
+        """Take a single entry as :meth:`_take` does, in fewer steps where nothing is in the way."""
+        if self.writer.full:
+            self._take([(kind, body, at)], required=required)
+            return
+        try:
+            seq = self.writer.append(kind, body, at, required=required)
+        except BadInput:
+            self._take([(kind, body, at)], required=required)
+            return
+        if seq == self.vm.seq + 1 and self._before is None:
+            self._fold(seq, at, kind, body)
+            self._tell()
+        else:
+            self._written(seq, [(kind, body, at)])
 
     def _written(self, first: int, entries: list[Entry]) -> None:
         vm = self.vm
