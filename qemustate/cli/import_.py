@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -20,8 +21,10 @@ from qemustate.replay.source import ForeignTrace, open_foreign
 _BATCH: Final = 512
 
 _MORE = """\
-Several files are the successive parts of one VM's trace. Files may be compressed with gzip or xz. Secrets
-are replaced before anything is written. A line that should be read and cannot be is told, and left out.
+Several files are the successive parts of one trace; those of a rotated log are put in their order. A directory
+stands for all traces in it. Files may be compressed with gzip, xz or Zstandard. Where a trace tells of several
+VMs, LOG becomes a directory with a log for each, named as the VM. Secrets are replaced before anything is
+written. A line that should be read and cannot be is told, and left out.
 
 formats:
 """
@@ -33,9 +36,12 @@ exit status:
 
 examples:
   qemustate import recorded.jsonl -o vm.log
-  qemustate import trace.log.1.gz trace.log -o vm.log
+  qemustate import libvirtd.log.1.gz libvirtd.log qemu/vm.log -o vm.log
+  qemustate import /var/log/libvirt/ -o logs
   socat -u UNIX:qmp.sock - | qemustate import - -o vm.log
 """
+
+_PLAIN: Final = re.compile(r"[^\w.+=@#-]|^\.", re.ASCII)
 
 
 def add_parser(subparsers: Any) -> None:
@@ -57,20 +63,49 @@ def run(args: argparse.Namespace) -> int:
     output = Path(args.output)
     if output.exists() or segment_numbers(output):
         raise BadInput(args.output, expected="no file there yet", seen="one")
-    trace = open_foreign(args.files, args.format)
+    traces = open_foreign(args.files, args.format)
+    outputs = [output] if len(traces) == 1 else _outputs(output, traces)
+    written: list[str] = []
     try:
-        records = _write(trace, output)
+        if len(traces) > 1:
+            output.mkdir()
+        for trace, path in zip(traces, outputs, strict=True):
+            records = _write(trace, path)
+            lacks = f"; lacks {', '.join(trace.lacks)}" if trace.lacks else ""
+            written.append(f"{path}: {records} records of VM {trace.name} from {trace.format}{lacks}")
     except BaseException:
-        for number in segment_numbers(output):
-            segment_path(output, number).unlink(missing_ok=True)
+        _remove(output, outputs)
         raise
-    tell_skipped(trace)
-    lacks = f"; lacks {', '.join(trace.lacks)}" if trace.lacks else ""
-    print(f"{args.output}: {records} records of VM {trace.name} from {trace.format}{lacks}")
-    if trace.skipped.count and args.strict:
-        complain(f"{args.files[0]}: expected no line left out (--strict), saw {trace.skipped.count}")
+    for line in written:
+        print(line)
+    skipped = {id(trace.skipped): trace.skipped for trace in traces}
+    for trace in traces:
+        tell_skipped(trace)
+    count = sum(it.count for it in skipped.values())
+    if count and args.strict:
+        complain(f"{args.files[0]}: expected no line left out (--strict), saw {count}")
         return 2
     return 0
+
+
+def _outputs(folder: Path, traces: list[ForeignTrace]) -> list[Path]:
+    """Return the paths of the VMs' logs in a folder: their names, without what a file's name should not have."""
+    paths: list[Path] = []
+    for trace in traces:
+        path = folder / f"{_PLAIN.sub('_', trace.name)[:200]}.log"
+        while path in paths:
+            path = path.with_stem(path.stem + "_")
+        paths.append(path)
+    return paths
+
+
+def _remove(output: Path, outputs: list[Path]) -> None:
+    """Remove what was written."""
+    for path in outputs:
+        for number in segment_numbers(path):
+            segment_path(path, number).unlink(missing_ok=True)
+    if output.is_dir():
+        output.rmdir()
 
 
 def _write(trace: ForeignTrace, output: Path) -> int:

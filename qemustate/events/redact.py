@@ -63,6 +63,9 @@ _HMP: Final = re.compile(
 )
 _HMP_READS: Final = re.compile(r"\s*qom-get\s+\S+\s+(?:data|password)\b")
 
+#: Commands whose reply may be a secret, as their arguments tell.
+READS_SECRETS: Final = frozenset({"qom-get", "human-monitor-command"})
+
 #: In bytes that are no message: members that may hold a secret, also where the text ends in them.
 _RAW: Final = re.compile(
     rb"([\"'](?:password|passwd|cookie|data|secret|arg|value|command-line)[\"']\s*:\s*[\"'])(?:[^\"'\\]|\\.)*",

@@ -16,8 +16,8 @@ from typing import Any, Final, TypeAlias
 from qemustate.errors import BadInput
 from qemustate.events.format import FORMAT_NAME, FORMAT_VERSION, looks_like_log, segment_numbers
 from qemustate.events.importers import formats
-from qemustate.events.importers.conversation import Entry, Skipped
-from qemustate.events.importers.files import TraceFile, pieces
+from qemustate.events.importers.conversation import Entry, Found, Skipped
+from qemustate.events.importers.files import TraceFile, is_compressed, pieces
 from qemustate.events.reader import LogReader
 from qemustate.events.records import Record
 from qemustate.statemachine.state import VM
@@ -27,7 +27,7 @@ from qemustate.statemachine.tables import HASH
 Item: TypeAlias = tuple[int, int, str, dict[str, Any], int]
 
 _BATCH: Final = 512
-_GZIP, _XZ = b"\x1f\x8b", b"\xfd7zXZ\x00"
+_MOST_FILES: Final = 10_000
 
 
 class LogTrace:
@@ -72,12 +72,12 @@ class LogTrace:
 class ForeignTrace:
     """The records of one VM, from files of a foreign format; numbered as an import would number them."""
 
-    def __init__(self, form: formats.Format, files: list[TraceFile]) -> None:
-        self._form, self._files = form, files
-        self.shown = files[0].shown
-        self.name = files[0].stem
+    def __init__(self, form: formats.Format, found: Found, shown: str) -> None:
+        self._form, self._found = form, found
+        self.shown = shown
+        self.name = found.name
         self.format = form.name
-        self.lacks = form.lacks(files, files[0].head())
+        self.lacks = found.lacks
         #: What the last reading could not read.
         self.skipped = Skipped()
 
@@ -96,7 +96,7 @@ class ForeignTrace:
     def entries(self) -> Iterator[Entry]:
         """Yield the entries, see :mod:`qemustate.events.importers.formats`; ``skipped`` is counted anew."""
         self.skipped = Skipped()
-        return formats.read(self._form, self._files, self.skipped)
+        return formats.read(self._form, self._found, self.shown, self.skipped)
 
     def batches(self, start_seq: int = 0) -> Iterator[list[Item]]:
         """Yield lists of items from ``start_seq`` on. Raises BadInput where the file cannot be read on."""
@@ -128,15 +128,17 @@ def records(trace: Trace, start_seq: int = 0) -> Iterator[Record]:
 class Source:
     """What one path holds: its ``format``, what it ``lacks``, and its VMs.
 
+    A directory holds the traces in it, the parts of a rotated log as one; what is no trace is passed over.
     ``-`` is standard input. Pipes and compressed logs are copied to a temporary file, which is gone with
-    the source. Raises BadInput when the path cannot be read, or is no trace that we know.
+    the source. Raises BadInput when the path cannot be read, or holds no trace that we know.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.shown = os.fspath(path)
-        trace = _open(self.shown)
-        self.format, self.lacks = trace.format, trace.lacks
-        self.vms: list[Trace] = [trace]
+        self.vms: list[Trace] = _directory(self.shown) if Path(self.shown).is_dir() else _open(self.shown)
+        names = {vm.format for vm in self.vms}
+        self.format = names.pop() if len(names) == 1 else "several"
+        self.lacks = tuple(dict.fromkeys(it for vm in self.vms for it in vm.lacks))
 
     def vm(self, name: str | None) -> list[Trace]:
         """Return the VMs of that name, all without a name. Raises BadInput when there is none."""
@@ -147,17 +149,30 @@ class Source:
         return chosen
 
 
-def open_foreign(paths: Sequence[str], form: str | None = None) -> ForeignTrace:
-    """Return the trace that several files of one VM make, in their order; ``form`` names their format.
+def open_foreign(paths: Sequence[str], form: str | None = None) -> list[ForeignTrace]:
+    """Return the traces of the VMs that several files tell of together; ``form`` names their format.
 
-    Raises BadInput when one cannot be read, is of no format that we know, or they are of several.
+    The parts of one rotated log are put in their order, other files stay in the order given. A directory stands
+    for the traces in it. Raises BadInput when a file cannot be read, is of no format that we know, or they are of
+    several formats.
     """
+    if len(paths) == 1 and Path(paths[0]).is_dir():
+        traces = [it for it in _directory(paths[0], form) if isinstance(it, ForeignTrace)]
+        if not traces:
+            raise BadInput(paths[0], expected="foreign traces", seen="logs of our own")
+        return traces
     files = [_file(path) for path in paths]
+    if len({file.part[0] for file in files}) == 1:
+        files.sort(key=lambda file: file.part[1])
     found = [_foreign(file, form) for file in files]
     for file, it in zip(files, found, strict=True):
         if it is not found[0]:
             raise BadInput(file.shown, expected=f"{found[0].name}, as the first file", seen=it.name)
-    return ForeignTrace(found[0], files)
+    return _traces(found[0], files)
+
+
+def _traces(form: formats.Format, files: list[TraceFile]) -> list[ForeignTrace]:
+    return [ForeignTrace(form, found, files[0].shown) for found in form.find(files)]
 
 
 def _foreign(file: TraceFile, form: str | None) -> formats.Format:
@@ -166,15 +181,63 @@ def _foreign(file: TraceFile, form: str | None) -> formats.Format:
     return formats.recognise(file, form)
 
 
-def _open(shown: str) -> Trace:
+def _open(shown: str) -> list[Trace]:
     file = _file(shown)
     if not file.path.exists() and segment_numbers(file.path):
-        return LogTrace(LogReader(file.path), file)  # its first segments were deleted
+        return [LogTrace(LogReader(file.path), file)]  # its first segments were deleted
     if not looks_like_log(file.head()):
-        return ForeignTrace(formats.recognise(file), [file])
+        return [*_traces(formats.recognise(file), [file])]
     if _is_compressed(file.path):
         file = _spool(pieces(file), shown)
-    return LogTrace(LogReader(file.path), file)
+    return [LogTrace(LogReader(file.path), file)]
+
+
+def _directory(shown: str, form: str | None = None) -> list[Trace]:
+    """Return the traces in a directory. Raises BadInput where it cannot be read, or there are none."""
+    try:
+        paths = sorted(islice(_files(Path(shown)), _MOST_FILES + 1))
+    except OSError as error:
+        raise BadInput(shown, expected="a directory that can be read", seen=str(error)) from error
+    if len(paths) > _MOST_FILES:
+        raise BadInput(shown, expected=f"at most {_MOST_FILES} files", seen="more")
+    traces: list[Trace] = []
+    groups: dict[tuple[str, str], list[TraceFile]] = {}
+    for path in paths:
+        file = TraceFile.at(path)
+        if _is_segment(path):
+            continue  # a part of the log whose first segment it follows
+        try:
+            if looks_like_log(file.head()):
+                traces += _open(str(path))
+                continue
+            name = formats.recognise(file, form).name
+        except BadInput:
+            continue
+        # libvirt's logs tell of the same VMs together: the daemon's and those of the domains.
+        base = "" if name in formats.TOGETHER else file.part[0]
+        groups.setdefault((name, base), []).append(file)
+    for (name, _), files in groups.items():
+        files.sort(key=lambda file: file.part)
+        traces += _traces(formats.BY_NAME[name], files)
+    if not traces:
+        raise BadInput(shown, expected="traces in it", seen=f"{len(paths)} files that are none")
+    return traces
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the files in a directory and those below it."""
+    for where, _, names in os.walk(folder, onerror=_raise):
+        yield from (path for name in names if (path := Path(where, name)).is_file())
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _is_segment(path: Path) -> bool:
+    """Say whether a file is a later segment of a log: ``NAME.000002``."""
+    base, _, number = path.name.rpartition(".")
+    return len(number) >= 6 and number.isdigit() and bool(base) and path.with_name(base).exists()
 
 
 def _file(shown: str) -> TraceFile:
@@ -210,4 +273,4 @@ def _spool(content: Iterator[bytes], shown: str) -> TraceFile:
 
 def _is_compressed(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(6).startswith((_GZIP, _XZ))
+        return is_compressed(file.read(6))

@@ -59,7 +59,7 @@ def long_message(path):
 BAD = {
     "not a log": (lambda path: path.write_text("hello\n"), "expected a qemustate log or one of"),
     "empty file": (lambda path: path.write_bytes(b""), "saw an empty file"),
-    "directory": (lambda path: path.mkdir(), "Is a directory"),
+    "directory": (lambda path: path.mkdir(), "expected traces in it, saw 0 files"),
     "absent": (lambda path: None, "No such file"),
     "truncated gzip": (
         lambda path: path.write_bytes(gzip.compress(b'{"return": {}}\n' * 99)[:-9]),

@@ -5,21 +5,20 @@ An *entry* is a record that has no number yet: ``(kind, time in microseconds or 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import msgspec
 
 from qemustate.events.observe import observed
-from qemustate.events.redact import redact_bytes
+from qemustate.events.redact import READS_SECRETS, redact_bytes
 from qemustate.qmp.classify import from_client, from_qemu
 from qemustate.qmp.framing import Document, Malformed
-from qemustate.qmp.messages import Command, Failure, Message, Reply
+from qemustate.qmp.messages import Command, Failure, Greeting, Message, Reply
 from qemustate.qmp.pending import Pending
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 Entry: TypeAlias = tuple[str, int, dict[str, Any]]
+Origin: TypeAlias = tuple[str, int]
 
 #: How many lines that could not be read are kept by number.
 SHOWN: Final = 10
@@ -52,8 +51,30 @@ class Skipped:
             yield f"... and {self.count - len(self.first)} more lines"
 
 
+class Found(msgspec.Struct, frozen=True):
+    """A VM that some files tell of: its name, what they cannot show of it, and how to read its entries."""
+
+    name: str
+    lacks: tuple[str, ...]
+    read: Callable[[Skipped], Iterator[Entry]]
+
+
+class Said(NamedTuple):
+    """One text that a format has found: in which line, when, who said it (None: its shape tells), and the text.
+
+    ``own`` says that the text is exactly as sent, or else printed anew by whoever wrote the trace.
+    """
+
+    line: int
+    time: int
+    client: bool | None
+    text: bytes
+    own: bool = True
+    fds: int = 0
+
+
 class Conversation:
-    """Makes entries of what framers find, over the connections of one monitor.
+    """Makes entries of what formats find, over the connections of one monitor.
 
     A greeting after other messages from QEMU is another connection: the old one was lost, and facts with it.
     """
@@ -67,40 +88,60 @@ class Conversation:
         self,
         found: Document | Malformed,
         time: int,
-        origin: tuple[str, int],
+        origin: Origin,
         *,
         client: bool,
         own: bool = True,
-    ) -> Iterator[Entry]:
-        """Yield the entries of one text from ``client`` or from QEMU.
-
-        ``own`` says that the text is exactly as sent, or else printed anew by whoever wrote the trace.
-        """
+        fds: int = 0,
+    ) -> list[Entry]:
+        """Return the entries of one text from ``client`` or from QEMU; see :class:`Said`."""
         message = from_client(found, oob=True) if client else from_qemu(found)
-        if isinstance(message, Malformed):
+        if type(message) is Malformed:
             who, data = ("client" if client else "qemu"), redact_bytes(message.data)
-            yield "malformed", time, {"data": data, "from": who, "error": message.error, "origin": [*origin]}
-            return
-        yield from self.said(message, time, origin, own=own)
+            return [
+                (
+                    "malformed",
+                    time,
+                    {"data": data, "from": who, "error": message.error, "origin": [*origin]},
+                )
+            ]
+        if fds:
+            message = msgspec.structs.replace(message, fds=fds)
+        return self.said(cast("Message", message), time, origin, own=own)
 
-    def said(
-        self, message: Message, time: int, origin: tuple[str, int], *, own: bool = True
-    ) -> Iterator[Entry]:
-        """Yield the entries of one message."""
-        if isinstance(message, Command):
-            self._ask(message)
-        elif isinstance(message, Reply | Failure):
+    def said(self, message: Message, time: int, origin: Origin, *, own: bool = True) -> list[Entry]:
+        """Return the entries of one message."""
+        cls = type(message)
+        if cls is Command:
+            self._ask(cast("Command", message))
+        elif cls is Reply or cls is Failure:
             # What a reply may tell depends on what was asked: some properties are secrets.
-            message = msgspec.structs.replace(message, command=self._pending.take(message))
+            answered = self._pending.take(cast("Reply", message))
+            if answered is not None and answered.name in READS_SECRETS:
+                message = msgspec.structs.replace(cast("Reply", message), command=answered)
         kind, body = observed(message)
-        body = {**body, "origin": [*origin]}
+        body["origin"] = [*origin]
         if not own and "qmp" in body:
             body.pop("text", None)
-        if kind == "greeting" and self._spoken:
-            yield "lost", time, {"by": "us", "why": "another connection was made", "origin": [*origin]}
-            yield "opened", time, {"first": False, "origin": [*origin]}
-        self._spoken |= kind != "command"
-        yield kind, time, body
+        entry = (kind, time, body)
+        if cls is Greeting and self._spoken:
+            return [*self.again(time, origin, "another connection was made"), entry]
+        if cls is not Command:
+            self._spoken = True
+        return [entry]
+
+    def again(self, time: int, origin: Origin, why: str) -> list[Entry]:
+        """Return the entries of a connection that was lost and made again, by whom the trace follows."""
+        self.forget()
+        return [
+            ("lost", time, {"by": "us", "why": why, "origin": [*origin]}),
+            ("opened", time, {"first": False, "origin": [*origin]}),
+        ]
+
+    def forget(self) -> None:
+        """Begin anew: another connection follows, and nobody will answer what was asked on the old one."""
+        self._spoken = False
+        self._pending = Pending()
 
     def _ask(self, command: Command) -> None:
         self._asked += 1

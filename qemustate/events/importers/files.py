@@ -36,6 +36,7 @@ EXPANSION_RATIO: Final = 200
 
 _PIECE: Final = 256 << 10
 _COMPRESSED: Final = (".gz", ".xz", ".zst")
+_GZIP, _XZ, _ZSTD = b"\x1f\x8b", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd"
 _ENDINGS: Final = (
     *_COMPRESSED, ".jsonl", ".json", ".log", ".txt", ".out", ".trace", ".qmp", ".qlog", ".stdout", ".replies",
 )  # fmt: skip
@@ -119,12 +120,17 @@ def pieces(file: TraceFile) -> Iterator[bytes]:
             yield piece
 
 
+def is_compressed(head: bytes) -> bool:
+    """Say whether a file that begins with ``head`` (6 bytes are enough) is expanded when it is read."""
+    return head.startswith((_GZIP, _XZ, _ZSTD))
+
+
 def _expanding(raw: IO[bytes], magic: bytes) -> IO[bytes]:
-    if magic.startswith(b"\x1f\x8b"):
+    if magic.startswith(_GZIP):
         return cast("IO[bytes]", gzip.GzipFile(fileobj=raw))
-    if magic == b"\xfd7zXZ\x00":
+    if magic.startswith(_XZ):
         return cast("IO[bytes]", lzma.LZMAFile(raw))
-    if magic.startswith(b"\x28\xb5\x2f\xfd"):
+    if magic.startswith(_ZSTD):
         return cast("IO[bytes]", _Zstandard(raw))
     return raw
 

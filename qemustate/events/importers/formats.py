@@ -3,47 +3,86 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from functools import partial
+from typing import Final, Protocol
 
 import msgspec
 
 from qemustate.errors import BadInput
-from qemustate.events.importers import qemu_trace, qmp_jsonl, qmp_text
-from qemustate.events.importers.conversation import Entry, Skipped
+from qemustate.events.importers import libvirt, qemu_trace, qmp_jsonl, qmp_text
+from qemustate.events.importers.conversation import Entry, Found, Skipped
 from qemustate.events.importers.files import TraceFile
 from qemustate.events.records import MESSAGE_KINDS
 
+#: Return the VMs that some files tell of. Raises BadInput where a file cannot be read.
+Find = Callable[[Sequence[TraceFile]], list[Found]]
+
 
 class Format(msgspec.Struct, frozen=True):
-    """A foreign format: its name, what it is in one line, how to know, describe and read it.
+    """A foreign format: its name, what it is in one line, how to know it, and the VMs that files of it tell of.
 
-    ``sniff(head)`` looks at the first bytes; ``lacks(files, head)`` names what these files cannot show, of
-    :data:`qemustate.events.records.LACKS`; ``read(files, skipped)`` yields the entries of one VM's files.
+    ``sniff(head)`` looks at the first bytes of a file. A trace without any record of the kinds ``proof`` is none.
     """
 
     name: str
     what: str
     sniff: Callable[[bytes], bool]
-    lacks: Callable[[Sequence[TraceFile], bytes], tuple[str, ...]]
-    read: Callable[[Sequence[TraceFile], Skipped], Iterator[Entry]]
+    find: Find
+    proof: frozenset[str] = MESSAGE_KINDS
+
+
+class _Single(Protocol):
+    """A module that reads files of which all tell of one VM."""
+
+    def lacks(self, files: Sequence[TraceFile], head: bytes, /) -> tuple[str, ...]:
+        """Return what these files cannot show, of :data:`qemustate.events.records.LACKS`."""
+        ...
+
+    def read(self, files: Sequence[TraceFile], skipped: Skipped, /) -> Iterator[Entry]:
+        """Yield the entries."""
+        ...
+
+
+def _single(module: _Single) -> Find:
+    """Return a finder of the one VM, named as the first file is."""
+
+    def find(files: Sequence[TraceFile]) -> list[Found]:
+        return [Found(files[0].stem, module.lacks(files, files[0].head()), partial(module.read, files))]
+
+    return find
 
 
 #: In the order they are asked: the loosest last.
-FORMATS: Final = tuple(
-    Format(name, what, module.sniff, module.lacks, module.read)
-    for name, what, module in (
-        (
-            "qmp-jsonl",
-            'lines {"t", "dir", "raw"} of a recorded socket, with NAME.meta.json beside',
-            qmp_jsonl,
-        ),
-        ("qemu-trace", "QEMU's -trace handle_qmp_command and monitor_qmp_respond", qemu_trace),
-        ("qmp-text", "plain QMP messages, as socat leaves them", qmp_text),
-    )
+FORMATS: Final = (
+    Format(
+        "qmp-jsonl",
+        'lines {"t", "dir", "raw"} of a recorded socket, with NAME.meta.json beside',
+        qmp_jsonl.sniff,
+        _single(qmp_jsonl),
+    ),
+    Format(
+        "libvirt",
+        "libvirt's debug log, and its logs of the domains",
+        libvirt.sniff,
+        libvirt.find,
+        MESSAGE_KINDS | {"spawned", "exited"},
+    ),
+    Format(
+        "qemu-trace",
+        "QEMU's -trace handle_qmp_command and monitor_qmp_respond",
+        qemu_trace.sniff,
+        _single(qemu_trace),
+    ),
+    Format("qmp-text", "plain QMP messages, as socat leaves them", qmp_text.sniff, _single(qmp_text)),
 )
 
+BY_NAME: Final = {it.name: it for it in FORMATS}
+
 #: The names, for messages and options.
-NAMES: Final = tuple(it.name for it in FORMATS)
+NAMES: Final = tuple(BY_NAME)
+
+#: Formats of which all files of a directory are read as one trace.
+TOGETHER: Final = frozenset({"libvirt"})
 
 
 def recognise(file: TraceFile, name: str | None = None) -> Format:
@@ -59,13 +98,13 @@ def recognise(file: TraceFile, name: str | None = None) -> Format:
     raise BadInput(file.shown, expected=expected, seen=f"{head[:40]!r}")
 
 
-def read(form: Format, files: Sequence[TraceFile], skipped: Skipped) -> Iterator[Entry]:
-    """Yield the entries of one VM's files. Raises BadInput, at the end, where there was no QMP message."""
+def read(form: Format, found: Found, shown: str, skipped: Skipped) -> Iterator[Entry]:
+    """Yield the entries of one VM of files shown by a name. Raises BadInput, at the end, where there was none."""
     none = True
-    for entry in form.read(files, skipped):
-        if none and entry[0] in MESSAGE_KINDS:
+    for entry in found.read(skipped):
+        if none and entry[0] in form.proof:
             none = False
         yield entry
     if none:
         seen = f"{skipped.count} lines that are none" if skipped.count else "none"
-        raise BadInput(files[-1].shown, expected=f"QMP messages ({form.name})", seen=seen)
+        raise BadInput(shown, expected=f"QMP messages ({form.name})", seen=seen)

@@ -6,20 +6,18 @@ import pytest
 
 from qemustate.events.importers.conversation import Skipped
 from qemustate.events.importers.files import TraceFile
-from qemustate.events.importers.formats import FORMATS
+from qemustate.events.importers.formats import BY_NAME
 from qemustate.events.observe import parsed
-
-BY_NAME = {it.name: it for it in FORMATS}
 
 
 class Imported:
-    """The entries of some files: `lines` of (kind, what), `times`, `bodies`, `skipped`, `lacks`."""
+    """The entries of one VM that files tell of, in short as `said`: `times`, `bodies`, `skipped`, `lacks`."""
 
-    def __init__(self, name, files):
-        form = BY_NAME[name]
+    def __init__(self, found):
+        self.name = found.name
         self.skipped = Skipped()
-        self.entries = list(form.read(files, self.skipped))
-        self.lacks = form.lacks(files, files[0].head())
+        self.entries = list(found.read(self.skipped))
+        self.lacks = found.lacks
         self.kinds = [kind for kind, _, _ in self.entries]
         self.times = [time for _, time, _ in self.entries]
         self.bodies = [body for _, _, body in self.entries]
@@ -36,8 +34,8 @@ def _said(kind, body):
 
 
 @pytest.fixture
-def imported(tmp_path):
-    """Return a function: (format, content, ..., meta=...) -> Imported; each content is a file."""
+def imported_all(tmp_path):
+    """Return a function: (format, content, ..., meta=..., names=...) -> {name: Imported}; each content is a file."""
 
     def make(name, *contents, meta=None, names=None):
         files = []
@@ -47,6 +45,17 @@ def imported(tmp_path):
             if meta is not None:
                 (tmp_path / f"{path.name.split('.')[0]}.meta.json").write_text(json.dumps(meta))
             files.append(TraceFile.at(path))
-        return Imported(name, files)
+        return {found.name: Imported(found) for found in BY_NAME[name].find(files)}
+
+    return make
+
+
+@pytest.fixture
+def imported(imported_all):
+    """Return a function as `imported_all`, for files that tell of one VM: (format, content, ...) -> Imported."""
+
+    def make(*args, **options):
+        (one,) = imported_all(*args, **options).values()
+        return one
 
     return make

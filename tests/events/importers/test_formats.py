@@ -25,7 +25,7 @@ UNKNOWN = [
     b"hello world\n",
     b'{"level": "info", "msg": "QEMU started"}\n',
     b"\x7fELF\x02\x01\x01",
-    b'2022-01-01 info : Line [{"return": {}}]\n',
+    b'2022-01-01 info : nothing of ours [{"return": {}}]\n',
     b"[]",
 ]
 
@@ -62,8 +62,10 @@ def test_a_name_goes_before_looking(tmp_path):
 def test_a_trace_without_a_message_is_refused(tmp_path, content):
     """A file that looks like a trace and holds no QMP message is a BadInput, told when it has been read."""
     file = write(tmp_path, content)
+    form = recognise(file)
+    (found,) = form.find([file])
     with pytest.raises(BadInput, match="QMP messages"):
-        list(read(recognise(file), [file], Skipped()))
+        list(read(form, found, file.shown, Skipped()))
 
 
 PARTS = (
@@ -84,11 +86,12 @@ def test_any_bytes_give_entries_or_bad_input(tmp_path, content, form):
     try:
         head = file.head()
         assert form.sniff(head) in (True, False)
-        assert set(form.lacks([file], head)) <= set(LACKS)
-        for kind, time, body in read(form, [file], Skipped()):
-            assert kind in KINDS
-            assert time >= 0
-            assert body["origin"][1] >= 1
+        for found in form.find([file]):
+            assert set(found.lacks) <= set(LACKS)
+            for kind, time, body in read(form, found, file.shown, Skipped()):
+                assert kind in KINDS
+                assert time >= 0
+                assert body["origin"][1] >= 1
     except BadInput as error:
         named = str(error)
     else:

@@ -1,0 +1,178 @@
+"""libvirt's debug log of the QEMU driver, and its logs of the domains, as the traces of their VMs.
+
+One file may tell of many VMs, by their monitors (``mon=``), and of several lives of the daemon. Each message is
+told up to three times; one telling is taken: ``SEND_MSG`` and ``RECV_*``, which name the monitor. Greetings stand
+only as ``Line [``. A log without ``RECV_*`` is read by its ``Line [`` (a VM for each thread: libvirt since 6.2
+has one for each), one without ``SEND_MSG`` by its ``IO_WRITE``; one that has no event of a job, by what libvirt
+says of the job's state.
+
+A VM's name is the domain's, where the log tells it: in ``Entering monitor``, or in the path of the monitor's
+socket (``domain-ID-NAME/monitor.sock``) that query-chardev answers with. Otherwise it is the monitor's pointer.
+Monitors of one name are one VM's, in order. Where a daemon went away, or closed a monitor, ``lost`` stands, and
+where the same QEMU was met again, ``opened``. The monitors by which libvirt asks a QEMU without a VM for its
+capabilities are passed over where there are others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Final
+
+from qemustate.events.importers import libvirt_domain, libvirt_marks
+from qemustate.events.importers.conversation import Entry, Found, Skipped
+from qemustate.events.importers.files import TraceFile, blocks
+from qemustate.events.importers.libvirt_marks import Blocks, Mark, marks
+from qemustate.events.importers.libvirt_reading import Reading
+from qemustate.events.importers.libvirt_sessions import Session, Sessions, Uses
+
+_SOCKET: Final = re.compile(rb"/domain-(\d+)-([^\"/]+)/monitor\.sock")
+
+#: VIR_DOMAIN_SHORT_NAME_MAX
+_SHORT: Final = 20
+
+#: All that is asked of a QEMU without a VM, to know what it can do (libvirt src/qemu/qemu_capabilities.c).
+_ASKED: Final = re.compile(
+    rb'\{"execute":"(?:query-(?!chardev|status)|qom-list|device-list-|qmp_capabilities)'
+)
+
+
+def sniff(head: bytes) -> bool:
+    """Say whether this is a log of libvirt's daemon or of a domain."""
+    return libvirt_marks.sniff(head) or libvirt_domain.sniff(head)
+
+
+def find(files: Sequence[TraceFile], cut: Blocks = blocks) -> list[Found]:
+    """Return the VMs that the files tell of. Raises BadInput where a file cannot be read."""
+    daemon: list[TraceFile] = []
+    domains: dict[str, list[TraceFile]] = {}
+    for file in files:
+        head = file.head()
+        if libvirt_domain.sniff(head) and not libvirt_marks.sniff(head):
+            entries = libvirt_domain.read(file, Skipped())
+            domains.setdefault(libvirt_domain.name_of(file, entries), []).append(file)
+        else:
+            daemon.append(file)
+    survey = _Survey()
+    for number, file in enumerate(daemon):
+        survey.look(number, marks(file, cut))
+    found = []
+    for name, sessions in survey.vms(set(domains)).items():
+        own = domains.pop(name, [])
+        reading = partial(_read, daemon, own, name, survey.uses, {it.number: it for it in sessions}, cut)
+        found.append(Found(name, survey.lacks(sessions, told=bool(own)), reading))
+    for name, own in domains.items():
+        reading = partial(_read, [], own, name, survey.uses, {}, cut)
+        found.append(Found(name, ("commands", "replies", "events"), reading))
+    return found or [Found(files[0].stem, ("beginning", "process"), lambda _: iter(()))]
+
+
+def _read(
+    daemon: Sequence[TraceFile],
+    domain: Sequence[TraceFile],
+    name: str,
+    uses: Uses,
+    sessions: dict[int, Session],
+    cut: Blocks,
+    skipped: Skipped,
+) -> Iterator[Entry]:
+    """Yield the entries of one VM."""
+    launches = [entry for file in domain for entry in libvirt_domain.read(file, skipped)]
+    reading = Reading(name.encode(), uses, sessions, launches, skipped)
+    for number, file in enumerate(daemon):
+        for mark in marks(file, cut):
+            yield from reading.see(number, file.name, mark)
+    yield from reading.rest()
+
+
+def _whole(name: str, names: Sequence[str]) -> str:
+    """Return the name that begins so: the path of a socket holds at most 20 characters (domain_conf.c)."""
+    if len(name) < _SHORT:
+        return name
+    return next((it for it in names if it.startswith(name) and it != name), name)
+
+
+class _Survey:
+    """A first look: which monitors there are, what they are named, and which telling of messages is complete."""
+
+    def __init__(self) -> None:
+        self.uses = Uses()
+        self._sessions = Sessions(self.uses)
+        self._all: dict[int, Session] = {}
+        self._starts: dict[bytes, list[int]] = {}
+        self._greetings: dict[bytes, list[tuple[int, int]]] = {}
+
+    def look(self, file: int, found: Iterator[Mark]) -> None:
+        for mark in found:
+            self.uses.note(mark)
+            if mark.kind == "starting":
+                self._starts.setdefault(mark.text, []).append(self._sessions.position)
+            session = self._sessions.see(mark)
+            if mark.kind == "line" and mark.text.startswith(b'{"QMP"'):
+                self._greetings.setdefault(mark.thread, []).append((file, mark.line))
+            if session is None:
+                continue
+            self._all[session.number] = session
+            self._note(session, mark)
+
+    def _note(self, session: Session, mark: Mark) -> None:
+        kind = mark.kind
+        session.seen.add(kind)
+        if kind in ("named", "job"):
+            session.name = mark.text
+        elif kind == "send":
+            session.probe = session.probe and _ASKED.match(mark.text) is not None
+        elif kind in ("reply", "event", "write"):
+            for greeting in self._greetings.pop(mark.thread, ()):
+                session.greetings.add(greeting)
+            at = mark.text.find(b"/monitor.sock") if kind == "reply" else -1
+            if at >= 0 and (told := _SOCKET.search(mark.text)) is not None:
+                session.domain = told[1]
+                session.name = session.name or told[2]
+
+    def vms(self, logged: set[str]) -> dict[str, list[Session]]:
+        """Return the sessions of each VM by its name; ``logged`` are the names of domains with logs of their own."""
+        wanted = [it for it in self._all.values() if it.seen & {"send", "write", "reply", "event", "line"}]
+        wanted = [it for it in wanted if it.name or not it.probe or "close" not in it.seen] or wanted
+        names = sorted(logged | {it.name.decode(errors="replace") for it in wanted})
+        vms: dict[str, list[Session]] = {}
+        pointers: Counter[bytes] = Counter()
+        for it in wanted:
+            if it.name:
+                name = _whole(it.name.decode(errors="replace"), names)
+            else:
+                pointers[it.pointer] += 1
+                count = pointers[it.pointer]
+                name = it.pointer.decode() + (f"#{count}" if count > 1 else "")
+            vms.setdefault(name, []).append(it)
+        for sessions in vms.values():
+            self._tell_processes(sessions)
+        return vms
+
+    def _tell_processes(self, sessions: list[Session]) -> None:
+        """Note which sessions are the first with a new QEMU."""
+        before: Session | None = None
+        for it in sessions:
+            since = before.position if before else 0
+            started = any(since <= at <= it.position for at in self._starts.get(it.name, ()))
+            other = before is not None and it.domain and before.domain and it.domain != before.domain
+            it.fresh = started or bool(other)
+            before = it
+
+    def lacks(self, sessions: list[Session], *, told: bool) -> tuple[str, ...]:
+        """Return what a VM's sessions cannot show; ``told``: there is a log of the domain."""
+        seen = set().union(*(it.seen for it in sessions))
+        missing = []
+        if not seen & {"send", "write"}:
+            missing.append("commands")
+        if not seen & {"reply", "line"}:
+            missing.append("replies")
+        if not self.uses.times:
+            missing.append("times")
+        if not (told and sessions[0].fresh):
+            missing.append("beginning")
+        if not told:
+            missing.append("process")
+        return tuple(missing)

@@ -1,0 +1,128 @@
+r"""What matters in libvirt's debug log, line by line.
+
+A line is ``TIME: THREAD: PRIORITY : FUNCTION:LINE : TEXT`` (libvirt ``src/util/virlog.c``); journald and syslog
+keep only ``libvirtd[PID]: TEXT``. The texts that matter, with the format strings of ``src/qemu/qemu_monitor.c``,
+``qemu_monitor_json.c``, ``qemu_domain.c`` and ``qemu_process.c``::
+
+    QEMU_MONITOR_SEND_MSG: mon=%p msg=%s fd=%d            a command; its CR LF puts fd= on a second line
+    QEMU_MONITOR_IO_WRITE: mon=%p buf=%s len=%zu ret=%d   the command again, as it is written
+    QEMU_MONITOR_RECV_REPLY: mon=%p reply=%s
+    QEMU_MONITOR_RECV_EVENT: mon=%p event=%s
+    QEMU_MONITOR_NEW: mon=%p fd=%d, QEMU_MONITOR_CLOSE: mon=%p
+    Line [%s]                                             reply, event or greeting again, of no named monitor
+    Entering monitor (mon=%p vm=%p name=%s)
+    job '%s'(domain: %p,%s) state changed to '%s'(%d)
+    conn=... vm=%p name=%s id=%d asyncJob=...             of qemuProcessStart: a QEMU is launched
+    Shutting down vm=%p name=%s id=%d pid=%lld, reason=%s
+    libvirt version: %s                                   a daemon begins
+
+The guest agent's messages stand as ``Line [%s]`` of ``qemuAgentIOProcessLine`` and are none of QEMU's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple, TypeAlias
+
+from qemustate.events.importers.files import TraceFile, blocks
+from qemustate.events.importers.times import read_time
+
+Blocks: TypeAlias = Callable[[TraceFile], Iterator[tuple[int, bytes]]]
+
+
+class Mark(NamedTuple):
+    """One line that matters: its kind, number, time, thread or process, monitor, and the rest of it.
+
+    ``text`` is the JSON text of ``send``, ``write``, ``reply``, ``event`` and ``line`` marks, and the name of the
+    domain of ``named``, ``starting``, ``stopped`` and ``job`` marks; ``more`` is what came behind: ``fd=3``, the
+    reason of a stop, the job's id and state.
+    """
+
+    kind: str
+    line: int
+    time: int
+    thread: bytes
+    monitor: bytes
+    text: bytes
+    more: tuple[bytes, ...] = ()
+
+
+_PREFIX: Final = (
+    rb"^(?>(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}[+-]\d{4}): (?P<thread>\d+): \w+ : (?:(?P<func>\w+):\d+ : )?"
+    rb"|[^\n{]{0,160}?(?:libvirtd|virtqemud)\[(?P<pid>\d+)\]: (?:(?P<func2>\w+):\d+ : )?|)"
+)
+_MARK: Final = re.compile(
+    _PREFIX
+    + rb"(?:QEMU_MONITOR_(?P<kind>SEND_MSG|IO_WRITE|RECV_REPLY|RECV_EVENT|NEW|CLOSE): mon=(?P<mon>0x[0-9a-f]+)"
+    rb"(?P<rest>[^\n]*(?:\n [^\n]*)?)"
+    rb"|Line \[(?P<json>\{[^\n]*)"
+    rb"|Entering monitor \(mon=(?P<at>0x[0-9a-f]+) vm=0x[0-9a-f]+ name=(?P<name>[^\n]*)\)"
+    rb"|conn=\S+ driver=\S+ vm=\S+ name=(?P<starting>[^\n]*?) id=-?\d+ asyncJob="
+    rb"|Shutting down vm=\S+ name=(?P<stopped>[^\n]*?) id=-?\d+ pid=-?\d+, reason=(?P<reason>[\w-]+)"
+    rb"|job '(?P<job>[^'\n]+)'\(domain: 0x[0-9a-f]+,(?P<domain>[^\n]*?)\) state changed to '(?P<state>[\w-]+)'"
+    rb"|(?P<daemon>libvirt version: ))",
+    re.MULTILINE,
+)
+_KINDS: Final = {
+    b"SEND_MSG": "send",
+    b"IO_WRITE": "write",
+    b"RECV_REPLY": "reply",
+    b"RECV_EVENT": "event",
+    b"NEW": "new",
+    b"CLOSE": "close",
+}
+_SNIFF: Final = re.compile(
+    rb"^(?:\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}[+-]\d{4}: \d+: (?:debug|info|warning|error) : "
+    rb"|[^\n{]{0,160}?QEMU_MONITOR_[A-Z_]+: mon=0x)",
+    re.MULTILINE,
+)
+
+#: What says, without a function's name, that a line is of QEMU's monitor: the guest agent's have none of these.
+_OURS: Final = (b'"id": "libvirt-', b'"event": ', b'{"QMP"')
+
+
+def sniff(head: bytes) -> bool:
+    """Say whether a line begins as one of libvirt's log does."""
+    return _SNIFF.search(head) is not None
+
+
+def marks(file: TraceFile, cut: Blocks = blocks) -> Iterator[Mark]:
+    """Yield the marks of a file, which ``cut`` cuts into blocks of lines. Raises BadInput as that does."""
+    for number, block in cut(file):
+        last = 0
+        for found in _MARK.finditer(block):
+            number += block.count(b"\n", last, found.start())
+            last = found.start()
+            mark = _mark(found, number)
+            if mark is not None:
+                yield mark
+
+
+def _mark(found: re.Match[bytes], line: int) -> Mark | None:
+    group = found.lastgroup
+    when = found["time"]
+    time = read_time(when) if when else read_time(found[0])
+    thread = found["thread"] or found["pid"] or b""
+    if group == "rest":
+        kind, rest = _KINDS[found["kind"]], found["rest"]
+        # What follows the text, " fd=-1" or " len=79 ret=79 errno=0", has no brace.
+        end = rest.rfind(b"}") + 1
+        text = rest[rest.find(b"{") : end] if end else rest[rest.find(b"=") + 1 :]
+        return Mark(kind, line, time, thread, found["mon"], text, (rest[end:],))
+    if group == "json":
+        text, function = found["json"], found["func"] or found["func2"]
+        if function is None and not any(sign in text for sign in _OURS):
+            return None
+        if function == b"qemuAgentIOProcessLine":
+            return None
+        return Mark("line", line, time, thread, b"", text[: text.rfind(b"]")])
+    if group == "name":
+        return Mark("named", line, time, thread, found["at"], found["name"])
+    if group == "state":
+        return Mark("job", line, time, thread, b"", found["domain"], (found["job"], found["state"]))
+    if group == "reason":
+        return Mark("stopped", line, time, thread, b"", found["stopped"], (found["reason"],))
+    if group == "starting":
+        return Mark("starting", line, time, thread, b"", found["starting"])
+    return Mark("daemon", line, time, thread, b"", b"")

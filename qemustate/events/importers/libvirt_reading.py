@@ -1,0 +1,144 @@
+"""The entries of one VM from the marks of libvirt's log, and from the log of its domain."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from qemustate.events.importers.conversation import Conversation, Entry, Skipped
+from qemustate.events.importers.files import LINE_LIMIT
+from qemustate.events.importers.libvirt_marks import Mark
+from qemustate.events.importers.libvirt_sessions import Session, Sessions, Uses
+from qemustate.qmp.framing import Document
+from qemustate.qmp.jsontext import JsonError, decode, print_qemu
+
+_FD: Final = re.compile(rb"\bfd=(\d+)")
+_WRITTEN: Final = re.compile(rb"\blen=(\d+) ret=(-?\d+)")
+
+
+class Reading:
+    """Takes all marks of a log in order, and yields the entries of the VM whose ``sessions`` these are."""
+
+    def __init__(
+        self, name: bytes, uses: Uses, sessions: dict[int, Session], launches: list[Entry], skipped: Skipped
+    ) -> None:
+        self._name, self._uses, self._wanted, self._skipped = name, uses, sessions, skipped
+        self._sessions = Sessions(uses)
+        self._launches = launches[::-1]
+        self._logged = bool(launches)
+        self._greetings = {place for it in sessions.values() for place in it.greetings}
+        self._conversation = Conversation()
+        self._session: Session | None = None  # the one that is open
+        self._running = self._ending = False
+        self._unwritten = 0
+
+    def see(self, file: int, name: str, mark: Mark) -> Iterator[Entry]:
+        """Yield the entries that a mark of a file means."""
+        session = self._sessions.see(mark)
+        origin = (name, mark.line)
+        kind = mark.kind
+        if kind == "daemon":
+            yield from self._lose(mark.time, origin, "libvirt was started again")
+        elif kind == "stopped":
+            if mark.text == self._name and not self._logged:
+                yield from self._stop(mark.time, origin, mark.more[0].decode())
+        elif kind == "line" and not self._uses.lines:
+            if (file, mark.line) in self._greetings:
+                yield from self._message(mark, origin, client=False)
+        elif session is not None and session.number in self._wanted:
+            yield from self._own(self._wanted[session.number], mark, origin)
+
+    def rest(self) -> Iterator[Entry]:
+        """Yield what the domain's log tells after the last mark."""
+        while self._launches:
+            yield self._launches.pop()
+
+    def _own(self, session: Session, mark: Mark, origin: tuple[str, int]) -> Iterator[Entry]:
+        """Yield the entries of a mark of one of the VM's sessions."""
+        kind = mark.kind
+        while self._launches and (mark.time >= self._launches[-1][1] or not self._uses.times):
+            yield from self._told(self._launches.pop())
+        if kind == "close":
+            yield from self._lose(mark.time, origin, "libvirt closed its monitor")
+            return
+        if self._session is None or self._session.number != session.number:
+            yield from self._open(session, mark.time, origin)
+        if kind == "send" or (kind == "write" and self._uses.writes and self._is_whole(mark)):
+            yield from self._message(mark, origin, client=True)
+        elif kind in ("reply", "event", "line"):
+            self._ending |= kind != "reply" and b'"event": "SHUTDOWN"' in mark.text
+            yield from self._message(mark, origin, client=False)
+        elif kind == "job" and self._uses.jobs:
+            yield from self._job(mark, origin)
+
+    def _told(self, entry: Entry) -> Iterator[Entry]:
+        """Yield an entry of the domain's log."""
+        kind, time, body = entry
+        if kind == "lost":
+            yield from self._lose(time, (body["origin"][0], body["origin"][1]), body["why"])
+            return
+        self._running = kind == "spawned"
+        yield entry
+
+    def _open(self, session: Session, time: int, origin: tuple[str, int]) -> Iterator[Entry]:
+        """Yield that a monitor was opened, and that of a new QEMU, where it is one."""
+        yield from self._lose(time, origin, "libvirt made another connection")
+        self._session = session
+        if session.fresh and not self._logged:
+            if self._running:
+                yield "exited", time, {"origin": [*origin]}
+            yield "spawned", time, {"late": True, "origin": [*origin]}
+        self._running = True
+        first = session.fresh and session.opened
+        yield "opened", time, {"first": first, "origin": [*origin]}
+
+    def _lose(self, time: int, origin: tuple[str, int], why: str) -> Iterator[Entry]:
+        if self._session is not None:
+            # QEMU said that it goes: what comes of the connection is no loss of facts.
+            by = {} if self._ending else {"by": "us"}
+            self._forget()
+            yield "lost", time, {**by, "why": why, "origin": [*origin]}
+
+    def _stop(self, time: int, origin: tuple[str, int], reason: str) -> Iterator[Entry]:
+        """Yield that libvirt gave the domain up: it kills the QEMU, if it is still there (qemu_process.c)."""
+        if reason == "crashed" and self._session is not None:
+            self._forget()
+            yield "lost", time, {"origin": [*origin]}
+        yield from self._lose(time, origin, f"libvirt shut it down: {reason}")
+        if self._running:
+            self._running = False
+            yield "exited", time, {"origin": [*origin]}
+
+    def _forget(self) -> None:
+        self._session = None
+        self._ending = False
+        self._conversation.forget()
+
+    def _message(self, mark: Mark, origin: tuple[str, int], *, client: bool) -> list[Entry]:
+        text = mark.text
+        if len(text) > LINE_LIMIT:
+            self._skipped.add(*origin, f"longer than {LINE_LIMIT} bytes")
+            return []
+        try:
+            document = Document(decode(text), text, 0)
+        except JsonError as error:
+            self._skipped.add(*origin, str(error))
+            return []
+        fds = int(_FD.search(mark.more[0]) is not None) if mark.kind == "send" else 0
+        return self._conversation.entries(document, mark.time, origin, client=client, fds=fds)
+
+    def _is_whole(self, mark: Mark) -> bool:
+        """Say whether this is the first write of a command: after a short one comes the rest."""
+        whole = self._unwritten <= 0
+        if found := _WRITTEN.search(mark.more[0]):
+            length, written = map(int, found.groups())
+            self._unwritten = (length if whole else self._unwritten) - max(written, 0)
+        return whole
+
+    def _job(self, mark: Mark, origin: tuple[str, int]) -> list[Entry]:
+        """Return the event that libvirt handled when it said this of a job."""
+        name, status = (part.decode(errors="replace") for part in mark.more)
+        value = {"event": "JOB_STATUS_CHANGE", "data": {"status": status, "id": name}}
+        document = Document(value, print_qemu(value), 0)
+        return self._conversation.entries(document, mark.time, origin, client=False, own=False)

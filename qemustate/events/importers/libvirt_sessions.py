@@ -1,0 +1,102 @@
+"""Which monitor a line of libvirt's log belongs to: pointers are used again, and daemons begin anew."""
+
+from __future__ import annotations
+
+from qemustate.events.importers.libvirt_marks import Mark
+
+
+class Uses:
+    """Which tellings of the messages a log has; noted on a first look, used on the second."""
+
+    def __init__(self) -> None:
+        self.times = False
+        self._sent = self._received = self._job_events = False
+
+    def note(self, mark: Mark) -> None:
+        """Note what kind of line there is."""
+        self.times |= mark.time > 0
+        self._sent |= mark.kind == "send"
+        self._received |= mark.kind in ("reply", "event")
+        self._job_events |= mark.kind in ("line", "event") and b'"JOB_STATUS_CHANGE"' in mark.text
+
+    @property
+    def writes(self) -> bool:
+        """Whether commands are to be taken from IO_WRITE."""
+        return not self._sent
+
+    @property
+    def lines(self) -> bool:
+        """Whether answers and events are to be taken from ``Line [``."""
+        return not self._received
+
+    @property
+    def jobs(self) -> bool:
+        """Whether the states of jobs are to be taken from what libvirt says of them."""
+        return not self._received and not self._job_events
+
+
+class Session:
+    """One monitor connection: in the order of the log its number, its pointer, and what is known of it.
+
+    ``name`` and ``domain`` (the number libvirt gave the running domain) are empty where unknown; ``fresh`` says that
+    it is the first with a new QEMU, ``probe`` that only its abilities were asked for; ``seen`` are the kinds of its marks, and
+    ``greetings`` the places (file, line) of its greeting.
+    """
+
+    def __init__(self, number: int, pointer: bytes, position: int, *, opened: bool) -> None:
+        self.number, self.pointer, self.position, self.opened = number, pointer, position, opened
+        self.name = self.domain = b""
+        self.fresh, self.probe = False, opened
+        self.seen: set[str] = set()
+        self.greetings: set[tuple[int, int]] = set()
+
+
+class Sessions:
+    """Follows the monitors through a log; two readings of the same log number the sessions alike."""
+
+    def __init__(self, uses: Uses) -> None:
+        self._uses = uses
+        self._open: dict[bytes, Session] = {}
+        self._threads: dict[bytes, Session] = {}
+        self._count = 0
+        #: How many marks there were.
+        self.position = 0
+
+    def see(self, mark: Mark) -> Session | None:
+        """Return the session that a mark belongs to, if it is any one's."""
+        self.position += 1
+        kind = mark.kind
+        if kind == "daemon":
+            self._open.clear()
+            self._threads.clear()
+            return None
+        if kind in ("line", "job"):
+            return self._of_thread(mark)
+        if not mark.monitor:
+            return None
+        if kind == "close":
+            return self._open.pop(mark.monitor, None)
+        session = self._open.get(mark.monitor)
+        if session is None or kind == "new":
+            session = self._begin(mark.monitor, opened=kind == "new")
+        if kind in ("reply", "event", "write"):
+            self._threads[mark.thread] = session
+        return session
+
+    def _begin(self, pointer: bytes, *, opened: bool) -> Session:
+        self._count += 1
+        session = self._open[pointer] = Session(self._count, pointer, self.position, opened=opened)
+        return session
+
+    def _of_thread(self, mark: Mark) -> Session | None:
+        """Return the session whose messages this thread reads; without another sign the thread is the monitor."""
+        session = self._threads.get(mark.thread)
+        if session is None and self._uses.lines:
+            alone = len(self._open) == 1
+            session = (
+                next(iter(self._open.values()))
+                if alone
+                else self._begin(b"thread-" + mark.thread, opened=False)
+            )
+            self._threads[mark.thread] = session
+        return session
