@@ -107,6 +107,25 @@ EVIDENCE: Final[tuple[Evidence, ...]] = (
     Evidence("error snapshot-save", "", effect="couple_jobs"),
     Evidence("execute snapshot-load", "", holds=("loading",)),
     Evidence("error snapshot-load", "", effect="couple_jobs"),
+    *(
+        Evidence(f"error {verb}", "", effect="verb_refused", ref="job.c job_apply_verb(), find_job(), find_block_job()")
+        for verb in (
+            "job-cancel", "job-complete", "job-dismiss", "job-finalize", "job-pause", "job-resume",
+            "block-job-cancel", "block-job-change", "block-job-complete", "block-job-dismiss", "block-job-finalize",
+            "block-job-pause", "block-job-resume", "block-job-set-speed",
+        )
+    ),
+    Evidence("return job-dismiss", "", effect="job_dismissed"),
+    Evidence("return block-job-dismiss", "", effect="job_dismissed"),
+    Evidence("return query-block-jobs", "", effect="query_block_jobs"),
+    # --- queries that name what there is
+    Evidence("return query-named-block-nodes", "", effect="query_nodes"),
+    Evidence("return query-chardev", "", effect="query_chardevs"),
+    Evidence("return query-iothreads", "", effect="query_iothreads"),
+    Evidence("return query-memdev", "", effect="query_memdevs"),
+    Evidence("return query-hotpluggable-cpus", "", effect="query_cpus"),
+    Evidence("return query-pci", "", effect="query_pci"),
+    Evidence("return query-block", "", effect="query_block"),
     # --- memory
     Evidence("BALLOON_CHANGE", "", effect="balloon"),
     Evidence("return qom-set", "", effect="memory_requested"),
@@ -173,6 +192,49 @@ INFORMATIONAL: Final = {
 
 #: Every event there is, 7.2 to 10.0.
 EVENTS: Final = frozenset(row.seen for row in EVIDENCE if " " not in row.seen) | INFORMATIONAL.keys()
+
+#: Commands that move no machine by themselves, each with the reason; so do all other ``query-*`` and ``x-query-*``.
+UNMOVING: Final = {
+    command: reason
+    for reason, commands in {
+        "its job tells of itself in JOB_STATUS_CHANGE":
+            "blockdev-mirror drive-mirror blockdev-backup drive-backup block-commit block-stream blockdev-create "
+            "x-blockdev-amend snapshot-delete job-cancel job-complete job-finalize job-pause job-resume "
+            "block-job-cancel block-job-change block-job-complete block-job-finalize block-job-pause block-job-resume "
+            "block-job-set-speed transaction",
+        "RESET tells of it": "system_reset",
+        "a request to the guest": "system_powerdown inject-nmi send-key input-send-event announce-self",
+        "MIGRATION tells of it":
+            "migrate-continue migrate-pause migrate-recover migrate-start-postcopy client_migrate_info",
+        "a parameter, no state": "migrate-set-parameters block_set_io_throttle block-latency-histogram-set "
+            "block-set-write-threshold watchdog-set-action set_link set-numa-node rtc-reset-reinjection "
+            "trace-event-get-state trace-event-set-state set-vcpu-dirty-limit cancel-vcpu-dirty-limit calc-dirty-rate",
+        "the node stays the node": "block_resize blockdev-reopen blockdev-set-active blockdev-snapshot blockdev-snapshot-sync "
+            "blockdev-snapshot-internal-sync blockdev-snapshot-delete-internal-sync change-backing-file "
+            "x-blockdev-change x-blockdev-set-iothread block-dirty-bitmap-add block-dirty-bitmap-clear "
+            "block-dirty-bitmap-disable block-dirty-bitmap-enable block-dirty-bitmap-merge block-dirty-bitmap-remove "
+            "x-debug-block-dirty-bitmap-sha256 x-debug-query-block-graph",
+        "exports are no machine here": "block-export-add block-export-del nbd-server-add nbd-server-remove nbd-server-start nbd-server-stop",
+        "a medium in a drive; the device stays": "blockdev-change-medium blockdev-close-tray blockdev-insert-medium "
+            "blockdev-open-tray blockdev-remove-medium eject",
+        "the target; BALLOON_CHANGE tells what is reached": "balloon",
+        "descriptors are no machine here": "add-fd remove-fd getfd closefd",
+        "the chardev stays": "chardev-change chardev-send-break ringbuf-read ringbuf-write",
+        "displays and their clients": "add_client change-vnc-password display-reload display-update expire_password "
+            "screendump set_password",
+        "the monitor's own": "qmp_capabilities device-list-properties qom-get qom-list-properties qom-list-types",
+        "written to a file; the VM goes on": "memsave pmemsave dumpdtb",
+        "what a device is told by its other side": "cxl-add-dynamic-capacity cxl-inject-correctable-error "
+            "cxl-inject-dram-event cxl-inject-general-media-event cxl-inject-memory-module-event cxl-inject-poison "
+            "cxl-inject-uncorrectable-errors cxl-release-dynamic-capacity device-sync-config sev-inject-launch-secret "
+            "request-ebpf xen-event-inject xen-event-list yank",
+        "record and replay of the vCPUs, not of QMP": "replay-break replay-delete-break replay-seek",
+        "start-up; the first answer after it tells": "x-exit-preconfig",
+        "COLO; STOP, RESUME and MIGRATION tell": "x-colo-lost-heartbeat xen-colo-do-checkpoint xen-load-devices-state "
+            "xen-save-devices-state xen-set-global-dirty-log xen-set-replication",
+    }.items()
+    for command in commands.split()
+}  # fmt: skip
 
 #: Commands that begin a job: name -> QAPI ``JobType``.
 JOB_COMMANDS: Final = {

@@ -266,6 +266,10 @@ def _gap(vm: VM, _body: dict[str, Any]) -> None:
         _widen(vm, "device", cell, name)
     for name, job_cell in vm.jobs.items():
         _widen(vm, "job", job_cell, name)
+    either = vm.watch.backend.of(("gone", "present"))
+    for kind, collection in BACKENDS.items():
+        for name, cell in getattr(vm, collection).items():
+            settle(vm, kind, cell, either, "gap", name)
     couple(vm, vm.watch.runstate, vm.runstate)
     couple_migration(vm)
     vm.late = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.machine import Machine
 
-from qemustate.statemachine.evidence import EVENTS
+from qemustate.statemachine.evidence import EVENTS, EVIDENCE, UNMOVING
 from qemustate.statemachine.rules import RULES
 
 NEW = (10, 0, 2)
@@ -270,3 +270,13 @@ def test_every_event_of_the_installed_qemu_is_known(qemu, tmp_path):
         schema = machine.qmp.ok("query-qmp-schema")
 
     assert {e["name"] for e in schema if e["meta-type"] == "event"} <= EVENTS
+
+
+def test_every_command_of_the_installed_qemu_is_evidence_or_says_why_not(qemu, tmp_path):
+    """No command in the schema of an installed QEMU is unmapped: it moves a machine, or a reason says why it moves none."""
+    with Machine(qemu, tmp_path) as machine:
+        schema = machine.qmp.ok("query-qmp-schema")
+    commands = {e["name"] for e in schema if e["meta-type"] == "command"}
+    mapped = {row.seen.split(" ", 1)[1] for row in EVIDENCE if " " in row.seen} | UNMOVING.keys()
+
+    assert {c for c in commands - mapped if not c.startswith(("query-", "x-query-"))} == set()

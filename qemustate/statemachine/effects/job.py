@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from qemustate.statemachine import guards
@@ -86,3 +87,36 @@ def dump_answered(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     """``dump-guest-memory`` is over when it is answered, unless it was detached."""
     if not data.get("detach"):
         couple_jobs(vm, data, None)
+
+
+def query_block_jobs(vm: VM, _data: dict[str, Any], answer: Any) -> None:
+    """``query-block-jobs`` names block jobs and their status, and none of other types."""
+    for it in answer:
+        cell = job(vm, it["device"])
+        cell.type = it["type"]
+        cell.error = it.get("error", cell.error)
+        if states := vm.watch.job.showing(it.get("status", "")):
+            narrow(vm, "job", cell, states, it["device"], said=f"query-block-jobs says {it['status']}")
+
+
+def job_dismissed(vm: VM, data: dict[str, Any], _answer: Any) -> None:
+    """A job that was dismissed is gone; its id is free."""
+    cell = job(vm, data["id"])
+    over = vm.watch.job.of(("null", "undefined"))
+    narrow(vm, "job", cell, over, data["id"], said="job-dismiss was done")
+
+
+#: A verb refused says the status (job.c job_apply_verb_locked()).
+_REFUSED: Final = re.compile(r"Job '(.*)' in state '([a-z]+)' cannot accept command verb")
+
+
+def verb_refused(vm: VM, data: dict[str, Any], answer: Any) -> None:
+    """A refused verb tells the job's status, or that there is no such job."""
+    desc = str(answer.get("desc", ""))
+    name = str(data.get("id") or data.get("device", ""))
+    if told := _REFUSED.match(desc):
+        states = vm.watch.job.showing(told[2])
+        narrow(vm, "job", job(vm, told[1]), states, told[1], said=f"QEMU says {told[2]}")
+    elif name in vm.jobs and (desc == "Job not found" or answer.get("class") == "DeviceNotActive"):
+        over = vm.watch.job.of(("null", "undefined"))
+        narrow(vm, "job", vm.jobs[name], over, name, said="QEMU finds no such job")

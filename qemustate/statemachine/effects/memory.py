@@ -30,12 +30,3 @@ def memory_requested(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     if data.get("property") == "requested-size" and isinstance(data.get("value"), int):
         name = device_name(str(data.get("path", "")))
         vm.memory.setdefault(name, {"requested": 0, "actual": 0})["requested"] = data["value"]
-
-
-def query_memory_devices(vm: VM, _data: dict[str, Any], answer: Any) -> None:
-    """``query-memory-devices`` tells both sizes of a virtio-mem device (qapi/machine.json VirtioMEMDeviceInfo)."""
-    for it in answer:
-        if it["type"] == "virtio-mem":
-            told = it["data"]
-            name = str(told.get("id") or told.get("qom-path", told["memdev"]))
-            vm.memory[name] = {"requested": told["requested-size"], "actual": told["size"]}

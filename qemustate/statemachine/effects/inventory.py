@@ -1,0 +1,112 @@
+"""Queries that name what there is: who is named is there, and, where all are named, who is not is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from qemustate.statemachine.state import BACKENDS, VM
+from qemustate.statemachine.stepping import backend, device, narrow, step_device
+from qemustate.statemachine.tables.device import IN_QOM, NOT_IN_QOM
+
+_PERIPHERAL = "/machine/peripheral/"
+
+
+def _named(vm: VM, kind: str, names: Iterable[str], *, all_of_them: bool, said: str) -> None:
+    there = vm.watch.backend.of(("present", "removing"))
+    named = set(names)
+    for name in named:
+        narrow(vm, kind, backend(vm, kind, name), there, name, said=f"{said} names it")
+    if all_of_them:
+        gone = vm.watch.backend.of(("gone", "adding"))
+        for name, cell in getattr(vm, BACKENDS[kind]).items():
+            if name not in named:
+                narrow(vm, kind, cell, gone, name, said=f"{said} does not name it")
+
+
+def _devices(vm: VM, names: Iterable[str], *, said: str, drivers: tuple[str, ...] = ()) -> None:
+    """Believe in the devices named, and no more in the others of these drivers (by the ends of their names)."""
+    there, not_there = vm.watch.device.of(IN_QOM), vm.watch.device.of(NOT_IN_QOM)
+    named = set(names)
+    for name in sorted(named):
+        narrow(vm, "device", device(vm, name), there, name, said=f"{said} names it")
+    for name, cell in vm.devices.items():
+        if drivers and name not in named and cell.driver.endswith(drivers):
+            narrow(vm, "device", cell, not_there, name, said=f"{said} does not name it")
+            step_device(vm, name, cell, "not listed")
+
+
+def query_nodes(vm: VM, _data: dict[str, Any], answer: Any) -> None:
+    """``query-named-block-nodes``: every node with a name; names QEMU makes up begin with ``#`` (block.c)."""
+    names = [it["node-name"] for it in answer if not it["node-name"].startswith("#")]
+    _named(vm, "node", names, all_of_them=True, said="query-named-block-nodes")
+
+
+def query_chardevs(vm: VM, _data: dict[str, Any], answer: Any) -> None:
+    """``query-chardev``: every character device; those QEMU makes itself are named too."""
+    known = vm.chardevs.keys()
+    _named(
+        vm,
+        "chardev",
+        [it["label"] for it in answer if it["label"] in known],
+        all_of_them=True,
+        said="query-chardev",
+    )
+
+
+def query_iothreads(vm: VM, _data: dict[str, Any], answer: Any) -> None:
+    """``query-iothreads``: the iothreads among the objects."""
+    _named(vm, "object", [it["id"] for it in answer], all_of_them=False, said="query-iothreads")
+
+
+def query_memdevs(vm: VM, _data: dict[str, Any], answer: Any) -> None:
+    """``query-memdev``: the memory backends among the objects."""
+    _named(vm, "object", [it["id"] for it in answer if "id" in it], all_of_them=False, said="query-memdev")
+
+
+def query_cpus(vm: VM, _data: dict[str, Any], answer: Any) -> None:
+    """``query-hotpluggable-cpus``: a vCPU that is plugged has a path, with its id if it was given one."""
+    paths = [it["qom-path"] for it in answer if str(it.get("qom-path", "")).startswith(_PERIPHERAL)]
+    _devices(
+        vm,
+        [path[len(_PERIPHERAL) :].split("/")[0] for path in paths],
+        said="query-hotpluggable-cpus",
+        drivers=("-cpu", "-cpu-core"),
+    )
+
+
+def query_pci(vm: VM, _data: dict[str, Any], answer: Any) -> None:
+    """``query-pci``: the PCI devices the machine has, behind bridges too; ids are in ``qdev_id``."""
+    found: list[str] = []
+    open_ = [it for bus in answer for it in bus["devices"]]
+    while open_:
+        it = open_.pop()
+        if it.get("qdev_id"):
+            found.append(it["qdev_id"])
+        open_ += it.get("pci_bridge", {}).get("devices", [])
+    _devices(vm, sorted(found), said="query-pci")
+
+
+def query_block(vm: VM, _data: dict[str, Any], answer: Any) -> None:
+    """``query-block``: a drive's device is named by its id, or by the path of its backend child."""
+    names = []
+    for it in answer:
+        path = str(it.get("qdev", ""))
+        if path.startswith(_PERIPHERAL):
+            names.append(path[len(_PERIPHERAL) :].split("/", maxsplit=1)[0])
+    _devices(vm, names, said="query-block")
+
+
+#: Drivers that ``query-memory-devices`` names (hw/mem/memory-device.c).
+_MEMORY = ("pc-dimm", "nvdimm", "virtio-mem-pci", "virtio-pmem-pci", "sgx-epc")
+
+
+def query_memory_devices(vm: VM, _data: dict[str, Any], answer: Any) -> None:
+    """``query-memory-devices``: every memory device, and both sizes of virtio-mem (qapi/machine.json)."""
+    names = [it["data"]["id"] for it in answer if it["data"].get("id")]
+    _devices(vm, names, said="query-memory-devices", drivers=_MEMORY)
+    for it in answer:
+        if it["type"] == "virtio-mem":
+            told = it["data"]
+            name = str(told.get("id") or told["memdev"])
+            vm.memory[name] = {"requested": told["requested-size"], "actual": told["size"]}
