@@ -10,15 +10,14 @@ from qemustate.cli.common import Progress, complain, print_json
 from qemustate.cli.common import add_parser as add
 from qemustate.cli.replay import tell_skipped
 from qemustate.errors import QemustateError
-from qemustate.replay.check import Report, check, plain
+from qemustate.replay.check import Report, check
 from qemustate.replay.source import Source, Trace
-from qemustate.statemachine import describe
 from qemustate.statemachine.rules import RULES
 
 _MORE = """\
-Prints a line for each finding, then a summary for each trace. A finding is a violation (QEMU or its client
-broke a rule), a warning or a note, and names the record it rests on. A rule that needs what a trace lacks
-is not checked: neither passed nor violated.
+Prints a line for each finding and below it the records it rests on, then a summary for each trace. A finding
+is a violation (QEMU or its client broke a rule), a warning or a note. What was found more than once is told once,
+with the first and the last time. A rule that needs what a trace lacks is not checked: neither passed nor violated.
 
 rules:
 """
@@ -87,8 +86,10 @@ def _source(source: Source) -> dict[str, Any]:
 
 
 def _text(trace: Trace, report: Report) -> None:
-    for it in report.findings:
-        print(f"{trace.shown}: {describe.finding(plain(it))}")
+    for group in report.groups:
+        print(f"{trace.shown}: {group.line()}")
+        for line in group.records():
+            print(line)
     counts = Counter(it.severity for it in report.findings)
     told = ", ".join(
         f"{counts[name]} {name}{'' if counts[name] == 1 else 's'}"

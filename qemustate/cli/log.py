@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from qemustate.cli.common import add_parser as add
 from qemustate.cli.common import complain
-from qemustate.cli.lines import Answers
 from qemustate.events.observe import parsed
 from qemustate.events.reader import LogReader
 from qemustate.events.recovery import Mode, Report, repair, verify
+from qemustate.replay.answers import Answers
 from qemustate.statemachine import describe
 from qemustate.statemachine.state import iso
 

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import re
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
+
+import msgspec
 
 from qemustate.cli.common import Progress, complain, print_json
 from qemustate.cli.common import add_parser as add
 from qemustate.cli.lines import Changes
 from qemustate.errors import BadInput
-from qemustate.replay.check import Report, Until, check, plain
+from qemustate.replay.check import Report, Until, check
+from qemustate.replay.life import explain
 from qemustate.replay.source import Source, Trace
+from qemustate.replay.subject import Subject
 from qemustate.statemachine import describe
-
-_FRACTION: Final = re.compile(r"[.,]\d{3}(?!\d)")
 
 _MORE = """\
 Prints a line for each record that changed something, then the state, then what the rules found.
 A time to the millisecond, as it is printed, includes that millisecond.
 Of states joined by "|" each is possible: the facts so far do not tell which it is.
+
+A WHAT is vm, device=ID, job=ID, node=ID, netdev=ID, chardev=ID, object=ID, the name of a machine (runstate), or an
+ID alone. --explain tells its life: every record that names or changes it, its state, and what is still missing.
 
 exit status:
   0  done
@@ -30,6 +33,8 @@ examples:
   qemustate replay vm.log
   qemustate replay recorded.jsonl.xz --at 120 --json
   qemustate replay vm.log --at 2026-11-22T22:29:28.141Z
+  qemustate replay libvirtd.log --only device=virtio-disk1
+  qemustate replay vm.log --explain virtio-disk1
 """
 
 
@@ -41,61 +46,59 @@ def add_parser(subparsers: Any) -> None:
         "--at", metavar="SEQ|TIME", help="stop after this record, or at this time (ISO 8601, UTC)"
     )
     parser.add_argument("--vm", metavar="NAME", help="only the VM of this name")
+    parser.add_argument("--only", metavar="WHAT", help="only what changed, and the state, of this")
     parser.add_argument("--json", action="store_true", help="print the state as JSON, and no timeline")
+    parser.add_argument("--explain", metavar="WHAT", help="tell the life of this, and nothing else")
 
 
 def run(args: argparse.Namespace) -> int:
     """Replay; raises BadInput."""
+    until = Until.read(args.at, "--at")
+    only = Subject.read(args.only) if args.only else None
     source = Source(args.trace)
-    until = read_at(args.at)
     if until.time is not None and "times" in source.lacks:
         raise BadInput(args.trace, expected="a trace with times", seen=f"{source.format}, which has none")
     traces = source.vm(args.vm)
     if args.json:
-        reports = [_json(trace, until) for trace in traces]
+        vms = [_json(trace, until, only, args.explain) for trace in traces]
         print_json(
-            {"schema": 1, "source": {"format": source.format, "lacks": list(source.lacks)}, "vms": reports}
+            {"schema": 1, "source": {"format": source.format, "lacks": list(source.lacks)}, "vms": vms}
         )
         return 0
     for trace in traces:
-        _text(trace, until)
+        if args.explain:
+            _explain(trace, until, args.explain)
+        else:
+            _text(trace, until, only)
     return 0
 
 
-def read_at(text: str | None) -> Until:
-    """Return where to stop: a record's number, or a time. Raises BadInput for what is neither."""
-    if text is None:
-        return Until()
-    try:
-        if text.isascii() and text.isdigit():
-            return Until(seq=int(text))
-        when = datetime.fromisoformat(text)
-        when = when if when.tzinfo else when.replace(tzinfo=UTC)
-        # Times are shown to the millisecond: one that was copied from there means all of it.
-        rest = 999 if when.microsecond % 1000 == 0 and _FRACTION.search(text) else 0
-        return Until(time=round(when.timestamp() * 1_000_000) + rest)
-    except (ValueError, OverflowError) as error:
-        raise BadInput("--at", expected="a record's number or a time in ISO 8601", seen=text) from error
-
-
-def _json(trace: Trace, until: Until) -> dict[str, Any]:
+def _json(trace: Trace, until: Until, only: Subject | None, explained: str | None) -> dict[str, Any]:
+    if explained:
+        return {"name": trace.name, "life": msgspec.to_builtins(explain(trace, explained, until))}
     with Progress(trace.shown) as progress:
         report = check(trace, until, progress=progress)
     tell_skipped(trace)
-    return report.to_json()
+    return report.to_json() if only is None else only.filtered(report.to_json())
 
 
-def _text(trace: Trace, until: Until) -> None:
-    lines = Changes()
+def _explain(trace: Trace, until: Until, explained: str) -> None:
+    for line in explain(trace, explained, until).lines():
+        print(line)
+    tell_skipped(trace)
+
+
+def _text(trace: Trace, until: Until, only: Subject | None) -> None:
+    lines = Changes(only)
     report: Report = check(trace, until, after=lines.see)
     if lines.shown:
         print()
-    for line in describe.state(report.vm):
+    for line in describe.state(report.vm, None if only is None else only.covers):
         print(line)
-    for it in report.findings:
-        if it.severity != "note":
-            print("  " + describe.finding(plain(it)))
-    print(f"{lines.records} records, {lines.shown} of them changed something")
+    for group in report.groups:
+        if group.severity != "note" and (only is None or only.concerns(group.subject)):
+            print("  " + group.line())
+    print(f"{lines.records} records, {lines.shown} of them changed {'something' if only is None else 'it'}")
     tell_skipped(trace)
     if until == Until() and trace.ending():
         print(f"{trace.shown}: {trace.ending()}")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 
 import msgspec
 
 from qemustate.errors import BadInput
+from qemustate.replay.groups import Group, Groups
 from qemustate.replay.source import Trace
-from qemustate.statemachine.rules import Checker, Finding
+from qemustate.statemachine.checker import Checker
+from qemustate.statemachine.rules import Finding
 from qemustate.statemachine.state import VM
 
 
@@ -18,6 +22,8 @@ class Report(msgspec.Struct, frozen=True):
 
     vm: VM
     findings: list[Finding]
+    #: The findings, repeats as one, with the records they rest on.
+    groups: list[Group]
     not_checked: list[dict[str, Any]]
 
     @property
@@ -56,6 +62,28 @@ class Until(msgspec.Struct, frozen=True):
             return seq > self.seq
         return self.time is not None and time > self.time
 
+    @classmethod
+    def read(cls, text: str | None, named: str = "at") -> Until:
+        """Return where to stop: a record's number, or a time in ISO 8601 (UTC where it does not say); None: at the end.
+
+        Raises BadInput, which calls the text ``named``, for what is neither.
+        """
+        if text is None:
+            return cls()
+        try:
+            if text.isascii() and text.isdigit():
+                return cls(seq=int(text))
+            when = datetime.fromisoformat(text)
+            when = when if when.tzinfo else when.replace(tzinfo=UTC)
+            # Times are shown to the millisecond: one that was copied from there means all of it.
+            rest = 999 if when.microsecond % 1000 == 0 and _FRACTION.search(text) else 0
+            return cls(time=round(when.timestamp() * 1_000_000) + rest)
+        except (ValueError, OverflowError) as error:
+            raise BadInput(named, expected="a record's number or a time in ISO 8601", seen=text) from error
+
+
+_FRACTION: Final = re.compile(r"[.,]\d{3}(?!\d)")
+
 
 def check(
     trace: Trace,
@@ -71,22 +99,26 @@ def check(
     The rules about how a trace ends apply only when it is read to its end. Raises BadInput or LogDamaged
     where it cannot be read on.
     """
-    checker = Checker(trace.start(), trace.lacks)
-    whole = _run(checker, trace, until or Until(), after, progress)
+    checker, groups = Checker(trace.start(), trace.lacks), Groups()
+    whole = _run(checker, groups, trace, until or Until(), after, progress)
     if whole:
+        found = len(checker.findings)
         checker.close()
+        groups.close(checker.findings[found:])
     findings = sorted(checker.findings, key=lambda it: it.seq)
-    return Report(checker.vm, findings, checker.not_checked)
+    return Report(checker.vm, findings, groups.all(), checker.not_checked)
 
 
 def _run(
     checker: Checker,
+    groups: Groups,
     trace: Trace,
     until: Until,
     after: Watcher | None,
     progress: Callable[[int], None] | None,
 ) -> bool:
     """Fold up to the end; say whether that was the trace's own."""
+    findings, found, answers = checker.findings, 0, groups.answers
     for items in trace.batches():
         if progress is not None:
             progress(items[0][0])
@@ -94,9 +126,14 @@ def _run(
             if until.passed(seq, time):
                 return False
             try:
+                told = (seq, time, kind, body)
+                command = None if kind == "event" else answers.see(told)
                 checker.see(seq, time, kind, body)
             except BadInput as error:
                 raise _unfoldable(trace, seq, kind, body, error) from error
+            if checker.vm.changed or len(findings) > found:
+                groups.after(checker.vm, (told, command), findings[found:])
+                found = len(findings)
             if after is not None:
                 after(checker.vm, seq, time, kind, body)
     return True

@@ -51,6 +51,12 @@ class Subject(msgspec.Struct, frozen=True):
         """Say whether a machine's cell of that name (empty: the VM's own) is meant."""
         return machine in self.machines and self.name in (None, name)
 
+    def concerns(self, name: str) -> bool:
+        """Say whether a finding about ``name`` (a machine's, an id, or empty: the VM) is about what is meant."""
+        return (
+            self.name is None or name == self.name or (not self.name and (not name or name in self.machines))
+        )
+
     def cells(self, vm: VM) -> dict[tuple[str, str], Cell]:
         """Return the cells that are meant and there: (machine, name) -> cell."""
         found: dict[tuple[str, str], Cell] = {}

@@ -128,10 +128,14 @@ class Timeline:
         found: list[Moment] = []
         for record in self._records(self._first + 1):
             apply(vm, record.seq, record.time, record.kind, record.body)
-            for machine, name, before, cell in vm.changed:
+            later: dict[tuple[str, str], tuple[str, ...]] = {}
+            moments = []
+            for machine, name, before, cell in reversed(vm.changed):
+                after = later.get((machine, name)) or vm.names(machine, cell)
+                later[machine, name] = before
                 if wanted.covers(machine, name):
-                    after = vm.names(machine, cell)
-                    found.append(Moment(record.seq, record.time, machine, name, before, after, cell.cause))
+                    moments.append(Moment(record.seq, record.time, machine, name, before, after, cell.cause))
+            found += reversed(moments)
         return found
 
     def _take(self, record: Record) -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from qemustate.cli.lines import Answers, Changes
+from qemustate.cli.lines import Changes
+from qemustate.replay.answers import Answers
 from qemustate.statemachine.fold import apply
 from qemustate.statemachine.state import VM
 
