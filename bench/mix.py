@@ -26,8 +26,14 @@ ARGV = [
     "qemu-system-x86_64", "-machine", "q35,accel=tcg", "-S", "-display", "none", "-nodefaults",
     *(word for n in range(PORTS) for word in ("-device", f"pcie-root-port,id=rp{n},chassis={n + 1}")),
 ]  # fmt: skip
-#: What a mirror job says of itself before ``job-complete``, before ``job-dismiss``, and at last.
-MIRROR = (("created", "running", "ready"), ("waiting", "pending", "concluded"), ("null",))
+#: The least there are once there are that many: those that ``query-block`` tells of.
+LEAST = 3
+#: A mirror job: command, what the job says before the reply, and after it.
+MIRROR = (
+    ("blockdev-mirror", ("created", "running"), ("ready",)),
+    ("job-complete", (), ("waiting", "pending", "concluded")),
+    ("job-dismiss", ("null",), ()),
+)
 
 
 class Life:
@@ -45,12 +51,12 @@ class Life:
     def __iter__(self):
         yield "rx", self._counted({"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": ""}, "capabilities": ["oob"]}})  # fmt: skip
         yield from self._pair("qmp_capabilities")
-        yield from self._pair("cont", before=["RESUME"])
+        yield from self._pair("cont", before=[("RESUME",)])
         episodes = (self._plug, self._unplug, self._pause, self._ask, self._mirror)
         while True:
             if self._events < EVENTS * self._all:
                 yield "rx", next(self._unasked)()
-            elif self._queries < BLOCK_QUERIES * (self._all - self._ids):
+            elif len(self._plugged) >= LEAST and self._queries < BLOCK_QUERIES * (self._all - self._ids):
                 self._queries += 1
                 yield from self._pair("query-block", answer=self._blocks())
             else:
@@ -69,13 +75,13 @@ class Life:
         return self._counted({**stamp, "event": name, **data})
 
     def _pair(self, command, arguments=None, answer=None, before=()):
-        """Yield a command and its reply, events without data between them."""
+        """Yield a command and its reply, and between them events, each ``(name, data)`` or ``(name,)``."""
         self._ids += 1
         identity = {"id": str(self._ids)}
         arguments = {} if arguments is None else {"arguments": arguments}
         yield "tx", self._counted({"execute": command, **arguments, **identity})
-        for name in before:
-            yield "rx", self._event(name)
+        for event in before:
+            yield "rx", self._event(*event)
         yield "rx", self._counted({"return": {} if answer is None else answer, **identity})
 
     # --- events of their own
@@ -105,7 +111,7 @@ class Life:
         yield from self._pair("device_add", disk)
 
     def _unplug(self):
-        if not self._plugged:
+        if len(self._plugged) <= LEAST:
             yield from self._plug()
             return
         n = self._plugged.popleft()
@@ -117,8 +123,8 @@ class Life:
         yield from self._pair("blockdev-del", {"node-name": f"disk{n}"})
 
     def _pause(self):
-        yield from self._pair("stop", before=["STOP"])
-        yield from self._pair("cont", before=["RESUME"])
+        yield from self._pair("stop", before=[("STOP",)])
+        yield from self._pair("cont", before=[("RESUME",)])
 
     def _ask(self):
         status = {"status": "running", "singlestep": False, "running": True}
@@ -128,17 +134,21 @@ class Life:
         if not self._plugged:
             yield from self._plug()
         disk = f"disk{self._plugged[0]}"
-        job = {"job-id": f"mirror-{disk}", "device": disk, "target": "backup", "sync": "full"}
-        commands = (("blockdev-mirror", job), *((it, {"id": job["job-id"]}) for it in ("job-complete", "job-dismiss")))  # fmt: skip
-        for (command, arguments), statuses in zip(commands, MIRROR, strict=True):
-            yield from self._pair(command, arguments)
-            for status in statuses:
-                yield "rx", self._event("JOB_STATUS_CHANGE", {"status": status, "id": job["job-id"]})
+        job = f"mirror-{disk}"
+        begun = {"job-id": job, "device": disk, "target": "backup", "sync": "full"}
+        for command, before, after in MIRROR:
+            arguments = begun if command == "blockdev-mirror" else {"id": job}
+            yield from self._pair(command, arguments, before=[_status(job, it) for it in before])
+            for it in after:
+                yield "rx", self._event(*_status(job, it))
 
     def _blocks(self):
-        """Return what ``query-block`` says of three disks."""
-        disks = (self._plugged or (0,)) * 3
-        return [_block(n) for n in list(disks)[:3]]
+        """Return what ``query-block`` says of the disks that were plugged first."""
+        return [_block(n) for n in list(self._plugged)[:LEAST]]
+
+
+def _status(job, status):
+    return "JOB_STATUS_CHANGE", {"status": status, "id": job}
 
 
 def _block(n):

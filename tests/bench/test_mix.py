@@ -42,8 +42,8 @@ def test_the_mix_breaks_no_rule(tmp_path):
     mix.write_log(tmp_path / "log", 2_000)
     report = check(Source(tmp_path / "log").vms[0])
 
-    # It is cut off anywhere, perhaps between a command and its reply.
-    assert [it.rule for it in report.findings] in ([], ["command-without-reply"])
+    # It is cut off anywhere, perhaps between a command and its reply, which is worth a note.
+    assert {it.severity for it in report.findings} <= {"note"}
     assert report.vm.watch.runstate.names(report.vm.runstate.belief) in {("paused",), ("running",)}
 
 
