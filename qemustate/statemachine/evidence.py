@@ -33,16 +33,17 @@ class Evidence(msgspec.Struct, frozen=True):
     ref: str = ""
 
 
-_CAUSES: Final = ("io-error", "watchdog", "panic", "shutdown-pauses")
+#: What QEMU announces before the STOP it leads to.
+CAUSES: Final = ("io-error", "watchdog", "panic", "shutdown-pauses")
 
 EVIDENCE: Final[tuple[Evidence, ...]] = (
     # --- run state
     Evidence("STOP", "", effect="held_back", ref="monitor/monitor.c: rate-limited causes may be late"),
     Evidence("STOP", "runstate", "STOP"),
-    Evidence("RESUME", "runstate", "RESUME", denies=_CAUSES, effect="resumed"),
+    Evidence("RESUME", "runstate", "RESUME", denies=CAUSES, effect="resumed"),
     Evidence("RESUME", "devices", "RESUME"),
     Evidence("RESET", "", effect="reset"),
-    Evidence("RESET", "runstate", "RESET", denies=_CAUSES),
+    Evidence("RESET", "runstate", "RESET", denies=CAUSES),
     Evidence("RESET", "devices", "RESET"),
     Evidence("SUSPEND", "runstate", "SUSPEND"),
     Evidence("WAKEUP", "runstate", "WAKEUP"),
@@ -99,6 +100,7 @@ EVIDENCE: Final[tuple[Evidence, ...]] = (
     Evidence("BLOCK_JOB_COMPLETED", "", effect="block_job_ended"),
     Evidence("BLOCK_JOB_CANCELLED", "", effect="block_job_ended"),
     Evidence("return query-jobs", "", effect="query_jobs"),
+    Evidence("return query-jobs", "", effect="couple_jobs"),
     Evidence("execute dump-guest-memory", "", holds=("saving",)),
     Evidence("return dump-guest-memory", "", effect="dump_answered"),
     Evidence("error dump-guest-memory", "", effect="couple_jobs"),

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from qemustate.events.observe import parsed
 from qemustate.statemachine import guards, launch
-from qemustate.statemachine.evidence import EVIDENCE
+from qemustate.statemachine.evidence import CAUSES, EVIDENCE
 from qemustate.statemachine.observer import observer
 from qemustate.statemachine.reading import COMMANDS, EVENTS
 from qemustate.statemachine.state import BACKENDS, VM, Cell, DeviceCell, Pending, key_of
@@ -174,24 +174,13 @@ def _begin_late(vm: VM) -> None:
     vm.monitor.belief = vm.watch.monitor.of(("closed", "negotiating", "ready"))
 
 
+#: What may have begun where nobody looked.
+_UNSEEN: Final = ("migrate-sent", "outgoing", "colo", "saving", "loading", *CAUSES)
+
+
 def _know_nothing(vm: VM) -> None:
     """What was never seen may be anything the tables can reach."""
-    set_guards(vm, denies=("starting", "new"))
-    set_guards(
-        vm,
-        opens=(
-            "migration-events",
-            "migrate-sent",
-            "outgoing",
-            "colo",
-            "saving",
-            "loading",
-            "io-error",
-            "watchdog",
-            "panic",
-            "shutdown-pauses",
-        ),
-    )
+    set_guards(vm, denies=("starting", "new"), opens=("migration-events", *_UNSEEN))
     vm.runstate.belief = vm.watch.runstate.all
     vm.migration.belief = vm.watch.migration.all
     couple(vm, vm.watch.runstate, vm.runstate)
@@ -245,20 +234,7 @@ def _gap(vm: VM, _body: dict[str, Any]) -> None:
         _begin_late(vm)
         return
     _unanswered(vm)
-    set_guards(
-        vm,
-        opens=(
-            "migrate-sent",
-            "outgoing",
-            "colo",
-            "saving",
-            "loading",
-            "io-error",
-            "watchdog",
-            "panic",
-            "shutdown-pauses",
-        ),
-    )
+    set_guards(vm, opens=_UNSEEN)
     for machine in ("runstate", "migration"):
         cell = getattr(vm, machine)
         _widen(vm, machine, cell)

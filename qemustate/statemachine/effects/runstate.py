@@ -8,6 +8,7 @@ import msgspec
 
 from qemustate.statemachine import guards
 from qemustate.statemachine.effects.job import couple_jobs
+from qemustate.statemachine.evidence import CAUSES
 from qemustate.statemachine.state import VM
 from qemustate.statemachine.stepping import incoming, narrow, set_guards, step_vm
 
@@ -97,6 +98,8 @@ def query_status(vm: VM, _data: dict[str, Any], answer: Any) -> None:
     states = vm.watch.runstate.showing(status) if isinstance(status, str) else 0
     if states:
         narrow(vm, "runstate", vm.runstate, states, said=f"query-status says {status}")
+        # A STOP follows its cause at once (system/runstate.c): what may have been announced unseen is over by now.
+        set_guards(vm, denies=tuple(it for it in CAUSES if vm.profile & guards.maynot(it)))
         if status != "inmigrate" and vm.profile & guards.maynot("migration-events"):
             set_guards(vm, denies=("incoming",))
 
