@@ -76,11 +76,14 @@ class Said(NamedTuple):
 class Conversation:
     """Makes entries of what formats find, over the connections of one monitor.
 
-    A greeting after other messages from QEMU is another connection: the old one was lost, and facts with it.
+    A greeting opens a connection, unless it was :meth:`opened` already. One after other messages from QEMU opens
+    another: the old one was lost, and facts with it. ``ungreeted`` is a trace that need not show greetings: there
+    qmp_capabilities, asked for after it was granted, begins another connection too.
     """
 
-    def __init__(self) -> None:
-        self._spoken = False
+    def __init__(self, *, ungreeted: bool = False) -> None:
+        self._ungreeted = ungreeted
+        self._opened = self._spoken = self._negotiated = False
         self._pending = Pending()
         self._asked = 0
 
@@ -112,42 +115,61 @@ class Conversation:
     def said(self, message: Message, time: int, origin: Origin, *, own: bool = True) -> list[Entry]:
         """Return the entries of one message."""
         cls = type(message)
+        entries: list[Entry] = []
         if cls is Command:
-            self._ask(cast("Command", message))
+            entries = self._ask(cast("Command", message), time, origin)
         elif cls is Reply or cls is Failure:
             # What a reply may tell depends on what was asked: some properties are secrets.
-            answered = self._pending.take(cast("Reply", message))
-            if answered is not None and answered.name in READS_SECRETS:
-                message = msgspec.structs.replace(cast("Reply", message), command=answered)
+            asked = self._pending.take(cast("Reply", message))
+            if asked is not None:
+                if asked.name in READS_SECRETS:
+                    message = msgspec.structs.replace(cast("Reply", message), command=asked)
+                elif asked.name == _NEGOTIATE:
+                    self._negotiated |= cls is Reply
+        elif cls is Greeting:
+            entries = self._greeted(time, origin)
         kind, body = observed(message)
         body["origin"] = [*origin]
         if not own and "qmp" in body:
             body.pop("text", None)
-        entry = (kind, time, body)
-        if cls is Greeting and self._spoken:
-            return [*self.again(time, origin, "another connection was made"), entry]
         if cls is not Command:
             self._spoken = True
-        return [entry]
+        entries.append((kind, time, body))
+        return entries
 
-    def again(self, time: int, origin: Origin, why: str) -> list[Entry]:
-        """Return the entries of a connection that was lost and made again, by whom the trace follows."""
-        self.forget()
-        return [
-            ("lost", time, {"by": "us", "why": why, "origin": [*origin]}),
-            ("opened", time, {"first": False, "origin": [*origin]}),
-        ]
+    def opened(self, time: int, origin: Origin, *, first: bool) -> Entry:
+        """Return the entry of a connection that was made; see ``opened`` in the vocabulary of records."""
+        self._opened = True
+        return "opened", time, {"first": first, "origin": [*origin]}
 
-    def forget(self) -> None:
-        """Begin anew: another connection follows, and nobody will answer what was asked on the old one."""
-        self._spoken = False
+    def lost(self, time: int, origin: Origin, why: str = "", *, by_us: bool) -> Entry:
+        """Return the entry of a connection that ended: by the client that the trace follows, or by QEMU."""
+        self._opened = self._spoken = self._negotiated = False
         self._pending = Pending()
+        by = {"by": "us"} if by_us else {}
+        return "lost", time, {**by, **({"why": why} if why else {}), "origin": [*origin]}
 
-    def _ask(self, command: Command) -> None:
+    def _greeted(self, time: int, origin: Origin) -> list[Entry]:
+        """Return how the connection of a greeting came about."""
+        entries = []
+        if self._spoken:
+            entries.append(self.lost(time, origin, "another connection was made", by_us=True))
+        if not self._opened:
+            entries.append(self.opened(time, origin, first=False))
+        return entries
+
+    def _ask(self, command: Command, time: int, origin: Origin) -> list[Entry]:
+        """Await an answer to a command; return the end of the connection before, where this begins another."""
         self._asked += 1
         if self._asked % FORGOTTEN == 0 and len(self._pending) >= FORGOTTEN:
             self._pending = Pending()  # this trace has no replies
+        again = self._ungreeted and self._negotiated and command.name == _NEGOTIATE
+        entries = [self.lost(time, origin, "another connection was made", by_us=True)] if again else []
         self._pending.add(command)
+        return entries
+
+
+_NEGOTIATE: Final = "qmp_capabilities"
 
 
 def sane(time: int | None) -> int:

@@ -90,30 +90,23 @@ class Reading:
                 yield "exited", time, {"origin": [*origin]}
             yield "spawned", time, {"late": True, "origin": [*origin]}
         self._running = True
-        first = session.fresh and session.opened
-        yield "opened", time, {"first": first, "origin": [*origin]}
+        # Only a debug log shows greetings, and an opened connection without one would be no whole story.
+        if session.greetings:
+            yield self._conversation.opened(time, origin, first=session.fresh and session.opened)
 
     def _lose(self, time: int, origin: tuple[str, int], why: str) -> Iterator[Entry]:
         if self._session is not None:
             # QEMU said that it goes: what comes of the connection is no loss of facts.
-            by = {} if self._ending else {"by": "us"}
-            self._forget()
-            yield "lost", time, {**by, "why": why, "origin": [*origin]}
+            by_us, self._session, self._ending = not self._ending, None, False
+            yield self._conversation.lost(time, origin, why, by_us=by_us)
 
     def _stop(self, time: int, origin: tuple[str, int], reason: str) -> Iterator[Entry]:
         """Yield that libvirt gave the domain up: it kills the QEMU, if it is still there (qemu_process.c)."""
-        if reason == "crashed" and self._session is not None:
-            self._forget()
-            yield "lost", time, {"origin": [*origin]}
+        self._ending |= reason == "crashed"
         yield from self._lose(time, origin, f"libvirt shut it down: {reason}")
         if self._running:
             self._running = False
             yield "exited", time, {"origin": [*origin]}
-
-    def _forget(self) -> None:
-        self._session = None
-        self._ending = False
-        self._conversation.forget()
 
     def _message(self, mark: Mark, origin: tuple[str, int], *, client: bool) -> list[Entry]:
         text = mark.text

@@ -56,7 +56,7 @@ def lacks(_files: Sequence[TraceFile], head: bytes) -> tuple[str, ...]:
 def read(files: Sequence[TraceFile], skipped: Skipped) -> Iterator[Entry]:
     """Yield the entries of a VM's files. Raises BadInput where a file cannot be read at all."""
     main = _busiest(files)
-    conversation, opened = Conversation(), False
+    conversation = Conversation()
     asked: dict[str, str] = {}
     for file in files:
         for number, line in lines(file):
@@ -69,9 +69,6 @@ def read(files: Sequence[TraceFile], skipped: Skipped) -> Iterator[Entry]:
             if isinstance(document, str):
                 skipped.add(file.name, number, document)
             elif (found["from"] or found["to"]) == main:
-                if not opened:
-                    opened = True
-                    yield "opened", time, {"first": False, "origin": [*origin]}
                 client = found["from"] is not None
                 yield from conversation.entries(
                     document, time or _own(document), origin, client=client, own=not client

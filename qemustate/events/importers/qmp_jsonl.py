@@ -89,7 +89,7 @@ def _one(
         origin = (file.name, number)
         if not begun:
             begun = True
-            yield from _begin(meta_name, meta, time, origin, same=same)
+            yield from _begin(conversation, meta_name, meta, time, origin, same=same)
         for found in framers[direction].feed(raw):
             yield from conversation.entries(found, time, origin, client=direction == "tx")
     for direction, framer in framers.items():
@@ -123,13 +123,19 @@ def _microseconds(seconds: Any) -> int:
 
 
 def _begin(
-    meta_name: str, meta: dict[str, Any], time: int, origin: tuple[str, int], *, same: bool
+    conversation: Conversation,
+    meta_name: str,
+    meta: dict[str, Any],
+    time: int,
+    origin: tuple[str, int],
+    *,
+    same: bool,
 ) -> Iterator[Entry]:
     """Yield how a file's connection came about, and the start of its process where that is told."""
     if same:
         why = "the trace goes on with another connection"
-        yield "lost", time, {"by": "us", "why": why, "origin": [*origin]}
-        yield "opened", time, {"first": False, "origin": [*origin]}
+        yield conversation.lost(time, origin, why, by_us=True)
+        yield conversation.opened(time, origin, first=False)
         return
     argv = meta.get("argv")
     start = _microseconds(meta.get("t_start"))
@@ -137,7 +143,7 @@ def _begin(
     if isinstance(argv, list) and argv:
         words = redact_argv([str(word) for word in argv])
         yield "spawned", start, {"argv": words, "late": not prompt, "origin": [meta_name, 1]}
-    yield "opened", time, {"first": prompt, "origin": [*origin]}
+    yield conversation.opened(time, origin, first=prompt)
 
 
 def _end(meta_name: str, meta: dict[str, Any], file: str, line: int, time: int) -> Iterator[Entry]:

@@ -14,6 +14,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+import msgspec
+
 from qemustate.events.importers.conversation import Conversation, Entry, Skipped, sane
 from qemustate.events.importers.files import LINE_LIMIT, TraceFile, lines
 from qemustate.qmp.classify import from_client, from_qemu
@@ -49,8 +51,8 @@ def lacks(_files: Sequence[TraceFile], head: bytes) -> tuple[str, ...]:
 
 def read(files: Sequence[TraceFile], skipped: Skipped) -> Iterator[Entry]:
     """Yield the entries of a VM's files. Raises BadInput where a file cannot be read at all."""
-    conversation = Conversation()
-    opened = False
+    conversation = Conversation(ungreeted=True)
+    ids = _ids_match(files[0].head())
     for file in files:
         reader = _Reader(file, skipped)
         for document, number in reader.documents():
@@ -59,11 +61,22 @@ def read(files: Sequence[TraceFile], skipped: Skipped) -> Iterator[Entry]:
                 skipped.add(file.name, number, message.error)
                 continue
             origin = (file.name, number)
-            if not opened:
-                opened = True
-                yield "opened", 0, {"first": False, "origin": [*origin]}
             time = sane(message.time) if isinstance(message, Event) else 0
-            yield from conversation.said(message, time, origin)
+            if not ids and "id" in message.body:
+                body = {name: value for name, value in message.body.items() if name != "id"}
+                message = msgspec.structs.replace(message, body=body)
+            yield from conversation.said(message, time, origin, own=ids)
+
+
+def _ids_match(head: bytes) -> bool:
+    """Say whether ids tell which command a reply is to: in edited dialogues they do not, and the order does."""
+    commands: list[Any] = []
+    answers: list[Any] = []
+    for it in Framer().feed(head):
+        value = it.value if isinstance(it, Document) else None
+        if isinstance(value, dict) and "id" in value:
+            (commands if "execute" in value else answers).append(value["id"])
+    return not commands or not answers or any(it in commands for it in answers)
 
 
 def _message(document: Document) -> Any:
