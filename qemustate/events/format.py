@@ -11,7 +11,8 @@ them. Each object is an *item*, an array of five::
 
     |<------------- covered by crc ---------------->|
 
-``seq``   1, 2, 3, ... one more than the item before, also across segments. Every item counts
+``seq``   1, 2, 3, ... one more than the item before, also across segments. Every item counts. Only what
+          is left of a truncated log, and a repaired copy of one, begin with another number than 1
 ``time``  microseconds since 1970, UTC; 0 where nobody knows. It may run backwards: ``seq`` is the order
 ``kind``  what the item is, see :mod:`qemustate.events.records`. Version 1 of a kind is its plain name,
           version 2 is ``name/2``. A kind a reader does not know is an item like any other
