@@ -140,9 +140,9 @@ _ROWS: list[Row] = [
     # --- Answers: what they leave possible
     *rows("return stop", f"{_STOPPED} {_STOPPED_S} {_FINISHING}", "=", ref="monitor/qmp-cmds.c qmp_stop()"),
     *rows("return stop", "suspended", "=", until="9.0", ref=_VM_STOP),
-    *rows("return stop", "inmigrate inmigrate-S", "inmigrate-S", cause="stop", ref="monitor/qmp-cmds.c qmp_stop()"),
+    *rows("return stop", "inmigrate inmigrate-S", "inmigrate-S", when="incoming", cause="stop", ref="monitor/qmp-cmds.c qmp_stop()"),
     *rows("return cont", "running suspended", "=", ref="monitor/qmp-cmds.c qmp_cont()"),
-    *rows("return cont", "inmigrate inmigrate-S", "inmigrate", cause="cont", ref="monitor/qmp-cmds.c qmp_cont()"),
+    *rows("return cont", "inmigrate inmigrate-S", "inmigrate", when="incoming", cause="cont", ref="monitor/qmp-cmds.c qmp_cont()"),
     *rows("error cont:reset-required", "internal-error shutdown shutdown+s", "=", ref="qmp_cont(): Resetting the Virtual Machine is required"),
     *rows("error cont:finalizing", _FINISHING, "=", ref="qmp_cont(): Migration is not finalized yet"),
     *rows("error cont", _EVERY, "=", ref="qmp_cont()"),
