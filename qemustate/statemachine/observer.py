@@ -59,6 +59,7 @@ class Observer:
         self.bit: Final = {state: 1 << i for i, state in enumerate(table.states)}
         self.all: Final = (1 << len(table.states)) - 1
         self.initial: Final = self.bit[table.initial]
+        self._of: dict[tuple[str, ...], int] = {}
         taken: dict[str, list[Row]] = {}
         for row in table.rows:
             triggers = taken.setdefault(row.trigger, [])
@@ -198,11 +199,11 @@ class Observer:
         """Return the internal names in a belief, in the table's order."""
         return tuple(s for s, bit in self.bit.items() if belief & bit)
 
-    def of(self, states: Iterable[str]) -> int:
+    def of(self, states: tuple[str, ...]) -> int:
         """Return the belief that holds these internal states."""
-        belief = 0
-        for state in states:
-            belief |= self.bit[state]
+        belief = self._of.get(states)
+        if belief is None:
+            belief = self._of[states] = sum(self.bit[state] for state in states)
         return belief
 
 

@@ -37,6 +37,7 @@ ASSUMPTIONS: Final = {
     "first-reply": "QEMU answers no command before the start-up that -S would have prevented is over",
     "postmigrate-at-once": "after MIGRATION `completed`, QEMU enters `postmigrate` before it serves another command",
     "events-in-time": "an incoming migration does not end before its VM's client could switch MIGRATION events on",
+    "no-unseen-migration": "where query-status shows no migration's doing, none that was begun unseen is under way",
     "announced": "a device leaves the machine when QEMU says so; the moment between is not counted as gone",
     "oldest-first": "of several deletions outstanding for one id, DEVICE_DELETED belongs to the oldest",
     "child-means-parent": "DEVICE_DELETED for a device's own child object means the device itself was removed",

@@ -31,6 +31,9 @@ class Cell:
         self.cause = ""
 
 
+_ANY_KIND: Final = guards.open_(*guards.DEVICE_KINDS) | guards.denied("failover")
+
+
 class DeviceCell(Cell):
     """A device: besides its belief, which bearer of the id it is.
 
@@ -216,7 +219,7 @@ class VM:
             "version": list(self.version) if self.version else None,
             "launch": None if launch is None else _launch_plain(launch),
             **{m: cell(getattr(self, m)) for m in ("process", "monitor", "runstate", "migration")},
-            "devices": {n: [*cell(d, *_DEVICE), [list(u) for u in d.uses]] for n, d in self.devices.items()},
+            "devices": {n: [*cell(d, *_DEVICE), hex(d.kind), [list(u) for u in d.uses]] for n, d in self.devices.items()},
             "jobs": {n: cell(j, "type", "error") for n, j in self.jobs.items()},
             **{c: {n: cell(b) for n, b in getattr(self, c).items()} for c in BACKENDS.values()},
             "balloon": self.balloon, "memory": {k: dict(v) for k, v in self.memory.items()},
@@ -243,8 +246,9 @@ class VM:
         vm.launch = None if plain["launch"] is None else _launch_back(plain["launch"])
         for machine in ("process", "monitor", "runstate", "migration"):
             _fill(getattr(vm, machine), plain[machine])
-        vm.devices = {n: _fill(DeviceCell(0), c[:-1], *_DEVICE) for n, c in plain["devices"].items()}
+        vm.devices = {n: _fill(DeviceCell(0), c[:-2], *_DEVICE) for n, c in plain["devices"].items()}
         for name, kept in plain["devices"].items():
+            vm.devices[name].kind = int(kept[-2], 16)
             vm.devices[name].uses = tuple((kind, identifier) for kind, identifier in kept[-1])
         restless = vm.watch.device.of(RESTLESS)
         vm.restless = {n: d for n, d in vm.devices.items() if d.belief & restless}
@@ -261,7 +265,7 @@ class VM:
 
 C = TypeVar("C", bound=Cell)
 
-_DEVICE: Final = ("driver", "bus", "kind", "generation", "outstanding", "refused", "failover", "asked")
+_DEVICE: Final = ("driver", "bus", "generation", "outstanding", "refused", "failover", "asked")
 
 
 def _fill(cell: C, plain: list[Any], *more: str) -> C:

@@ -7,7 +7,7 @@ and what no row allowed in ``vm.violations``.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from qemustate.statemachine import guards
 from qemustate.statemachine.launch import hotplug_kind
@@ -81,15 +81,18 @@ def _fidget(vm: VM, name: str, cell: DeviceCell) -> None:
         vm.restless.pop(name, None)
 
 
-def narrow(vm: VM, machine: str, cell: Cell, states: int, subject: str = "", *, said: str) -> None:
+def narrow(
+    vm: VM, machine: str, cell: Cell, states: int, subject: str = "", *, said: tuple[Any, ...]
+) -> None:
     """Keep of a belief what QEMU ``said`` is true; if that leaves nothing, believe QEMU and note a violation."""
     watcher = vm.watcher(machine)
     profile = vm.profile | cell.kind if isinstance(cell, DeviceCell) else vm.profile
     left = cell.belief & states
     if not left and states:
         was = ", ".join(watcher.names(cell.belief))
+        told = " ".join(map(str, said))
         vm.violations.append(
-            (f"{machine}-contradicted", subject, f"{said}, and the facts allowed only {was}")
+            (f"{machine}-contradicted", subject, f"{told}, and the facts allowed only {was}")
         )
         left = states
     settle(vm, machine, cell, watcher.closure(left, profile), "query", subject)
@@ -203,11 +206,13 @@ def describe_device(vm: VM, cell: DeviceCell, properties: dict[str, object]) -> 
     cell.bus = str(properties.get("bus", ""))
     cell.failover = str(properties.get("failover_pair_id", ""))
     cell.uses = tuple((kind, str(properties[key])) for key, kind in _USES if key in properties)
-    failover = guards.held("failover") if cell.failover else guards.denied("failover")
+    failover = _FAILOVER if cell.failover else _NO_FAILOVER
     kind = hotplug_kind(cell.driver, vm.launch, driver_of(vm, cell.bus))
     cell.kind = kind | failover | guards.denied("raced")
 
 
+_FAILOVER: Final = guards.held("failover")
+_NO_FAILOVER: Final = guards.denied("failover")
 #: Property of a device -> the kind of backend it names (qdev-properties-system.c; hw/mem/pc-dimm.c).
 _USES: Final = (("drive", "node"), ("netdev", "netdev"), ("chardev", "chardev"), ("memdev", "object"))
 

@@ -34,9 +34,7 @@ def device_added(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     if not name:
         return
     cell, watcher = device(vm, name, ours=True), vm.watch.device
-    if not cell.belief & ~watcher.of(("leaving", "unplugging", "ejected")) and not cell.kind & guards.may(
-        "cpu"
-    ):
+    if not cell.belief & ~watcher.of(_GOING) and not cell.kind & _MAY_BE_CPU:
         cell.outstanding += 1
     describe_device(vm, cell, data)
     cell.generation += 1
@@ -64,6 +62,8 @@ def device_del_taken(vm: VM, data: dict[str, Any], _answer: Any) -> None:
         step_device(vm, device_name(name), cell, "return device_del")
 
 
+_GOING: Final = ("leaving", "unplugging", "ejected")
+_MAY_BE_CPU: Final = guards.may("cpu")
 #: What a refused ``device_del`` says (hw/core/qdev-monitor.c, hw/pci/pcie.c): part of ``desc`` -> trigger.
 _DEL_REFUSALS: Final = (
     ("already in the process of unplug", "error device_del:pending"),
@@ -177,7 +177,7 @@ def qom_list(vm: VM, data: dict[str, Any], answer: Any) -> None:
         cell.generation = 1
     for name, cell in vm.devices.items():
         if name in listed:
-            narrow(vm, "device", cell, there, name, said="qom-list names it")
+            narrow(vm, "device", cell, there, name, said=("qom-list names it",))
         elif not name.startswith("/"):
-            narrow(vm, "device", cell, not_there, name, said="qom-list does not name it")
+            narrow(vm, "device", cell, not_there, name, said=("qom-list does not name it",))
             step_device(vm, name, cell, "not listed")

@@ -16,12 +16,12 @@ def _named(vm: VM, kind: str, names: Iterable[str], *, all_of_them: bool, said: 
     there = vm.watch.backend.of(("present", "removing"))
     named = set(names)
     for name in named:
-        narrow(vm, kind, backend(vm, kind, name), there, name, said=f"{said} names it")
+        narrow(vm, kind, backend(vm, kind, name), there, name, said=(said, "names it"))
     if all_of_them:
         gone = vm.watch.backend.of(("gone", "adding"))
         for name, cell in getattr(vm, BACKENDS[kind]).items():
             if name not in named:
-                narrow(vm, kind, cell, gone, name, said=f"{said} does not name it")
+                narrow(vm, kind, cell, gone, name, said=(said, "does not name it"))
 
 
 def _devices(vm: VM, names: Iterable[str], *, said: str, drivers: tuple[str, ...] = ()) -> None:
@@ -29,10 +29,10 @@ def _devices(vm: VM, names: Iterable[str], *, said: str, drivers: tuple[str, ...
     there, not_there = vm.watch.device.of(IN_QOM), vm.watch.device.of(NOT_IN_QOM)
     named = set(names)
     for name in sorted(named):
-        narrow(vm, "device", device(vm, name), there, name, said=f"{said} names it")
+        narrow(vm, "device", device(vm, name), there, name, said=(said, "names it"))
     for name, cell in vm.devices.items():
         if drivers and name not in named and cell.driver.endswith(drivers):
-            narrow(vm, "device", cell, not_there, name, said=f"{said} does not name it")
+            narrow(vm, "device", cell, not_there, name, said=(said, "does not name it"))
             step_device(vm, name, cell, "not listed")
 
 

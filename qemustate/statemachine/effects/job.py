@@ -64,11 +64,16 @@ def query_jobs(vm: VM, _data: dict[str, Any], answer: Any) -> None:
         cell.type = str(item.get("type", cell.type))
         cell.error = str(item.get("error", cell.error))
         if states := watcher.showing(str(item.get("status"))):
-            narrow(vm, "job", cell, states, name, said=f"query-jobs says {item.get('status')}")
+            narrow(vm, "job", cell, states, name, said=("query-jobs says", item.get("status")))
     for name, cell in vm.jobs.items():
         if name not in named:
             narrow(
-                vm, "job", cell, watcher.of(("null", "undefined")), name, said="query-jobs does not name it"
+                vm,
+                "job",
+                cell,
+                watcher.of(("null", "undefined")),
+                name,
+                said=("query-jobs does not name it",),
             )
 
 
@@ -96,14 +101,14 @@ def query_block_jobs(vm: VM, _data: dict[str, Any], answer: Any) -> None:
         cell.type = it["type"]
         cell.error = it.get("error", cell.error)
         if states := vm.watch.job.showing(it.get("status", "")):
-            narrow(vm, "job", cell, states, it["device"], said=f"query-block-jobs says {it['status']}")
+            narrow(vm, "job", cell, states, it["device"], said=("query-block-jobs says", it["status"]))
 
 
 def job_dismissed(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     """A job that was dismissed is gone; its id is free."""
     cell = job(vm, data["id"])
     over = vm.watch.job.of(("null", "undefined"))
-    narrow(vm, "job", cell, over, data["id"], said="job-dismiss was done")
+    narrow(vm, "job", cell, over, data["id"], said=("job-dismiss was done",))
 
 
 #: A verb refused says the status (job.c job_apply_verb_locked()).
@@ -116,7 +121,7 @@ def verb_refused(vm: VM, data: dict[str, Any], answer: Any) -> None:
     name = str(data.get("id") or data.get("device", ""))
     if told := _REFUSED.match(desc):
         states = vm.watch.job.showing(told[2])
-        narrow(vm, "job", job(vm, told[1]), states, told[1], said=f"QEMU says {told[2]}")
+        narrow(vm, "job", job(vm, told[1]), states, told[1], said=("QEMU says", told[2]))
     elif name in vm.jobs and (desc == "Job not found" or answer.get("class") == "DeviceNotActive"):
         over = vm.watch.job.of(("null", "undefined"))
-        narrow(vm, "job", vm.jobs[name], over, name, said="QEMU finds no such job")
+        narrow(vm, "job", vm.jobs[name], over, name, said=("QEMU finds no such job",))

@@ -71,7 +71,7 @@ def query_migrate(vm: VM, _data: dict[str, Any], answer: Any) -> None:
     states = vm.watch.migration.showing(str(answer.get("status", "none")))
     if states:
         narrow(
-            vm, "migration", vm.migration, states, said=f"query-migrate says {answer.get('status', 'none')}"
+            vm, "migration", vm.migration, states, said=("query-migrate says", answer.get("status", "none"))
         )
         if incoming(vm) and answer.get("status") in ("completed", "failed"):
             set_guards(vm, denies=("incoming",))

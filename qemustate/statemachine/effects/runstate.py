@@ -10,7 +10,7 @@ from qemustate.statemachine import guards
 from qemustate.statemachine.effects.job import couple_jobs
 from qemustate.statemachine.evidence import CAUSES
 from qemustate.statemachine.state import VM
-from qemustate.statemachine.stepping import incoming, narrow, set_guards, step_vm
+from qemustate.statemachine.stepping import couple_migration, incoming, narrow, set_guards, step_vm
 
 #: QEMU's rate limit for events (monitor/monitor.c monitor_qapi_event_conf): 1 s, and some slack for its timer.
 _WINDOW: Final = 1_050_000
@@ -94,15 +94,30 @@ def watchdog(vm: VM, data: dict[str, Any], event: Any) -> None:
 
 def query_status(vm: VM, _data: dict[str, Any], answer: Any) -> None:
     """``query-status`` names the run state."""
-    status = answer.get("status") if isinstance(answer, dict) else None
-    states = vm.watch.runstate.showing(status) if isinstance(status, str) else 0
-    if states:
-        narrow(vm, "runstate", vm.runstate, states, said=f"query-status says {status}")
+    status = answer.get("status")
+    states = vm.watch.runstate.showing(status)
+    if not states:
+        return
+    if vm.profile & _MAY_MIGRATE == _MAY_MIGRATE and status not in _MIGRATING:
+        vm.assumptions["no-unseen-migration"] += 1
+        set_guards(vm, denies=("migrate-sent",))
+        couple_migration(vm)
+    narrow(vm, "runstate", vm.runstate, states, said=("query-status says", status))
+    if vm.profile & _MAY_BE_CAUSED:
         # A STOP follows its cause at once (system/runstate.c): what may have been announced unseen is over by now.
         set_guards(vm, denies=tuple(it for it in CAUSES if vm.profile & guards.maynot(it)))
-        if status != "inmigrate" and vm.profile & guards.maynot("migration-events"):
-            set_guards(vm, denies=("incoming",))
+    if (
+        vm.profile & _MAY_BE_INCOMING
+        and status != "inmigrate"
+        and vm.profile & guards.maynot("migration-events")
+    ):
+        set_guards(vm, denies=("incoming",))
 
+
+_MAY_MIGRATE: Final = guards.open_("migrate-sent")
+_MAY_BE_CAUSED: Final = guards.held(*CAUSES)
+#: Run states that a migration brings about.
+_MIGRATING: Final = ("inmigrate", "finish-migrate", "postmigrate", "colo")
 
 #: HMP commands that do what a guard must know (hmp-commands.hx); anything not listed and not ``info`` is open.
 _HMP: Final = {
