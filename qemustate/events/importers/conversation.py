@@ -6,7 +6,7 @@ An *entry* is a record that has no number yet: ``(kind, time in microseconds or 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final, NamedTuple, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 import msgspec
 
@@ -59,20 +59,6 @@ class Found(msgspec.Struct, frozen=True):
     read: Callable[[Skipped], Iterator[Entry]]
 
 
-class Said(NamedTuple):
-    """One text that a format has found: in which line, when, who said it (None: its shape tells), and the text.
-
-    ``own`` says that the text is exactly as sent, or else printed anew by whoever wrote the trace.
-    """
-
-    line: int
-    time: int
-    client: bool | None
-    text: bytes
-    own: bool = True
-    fds: int = 0
-
-
 class Conversation:
     """Makes entries of what formats find, over the connections of one monitor.
 
@@ -97,7 +83,10 @@ class Conversation:
         own: bool = True,
         fds: int = 0,
     ) -> list[Entry]:
-        """Return the entries of one text from ``client`` or from QEMU; see :class:`Said`."""
+        """Return the entries of one text from ``client`` or from QEMU, with which ``fds`` descriptors went.
+
+        ``own`` says that the text is exactly as sent, or else printed anew by whoever wrote the trace.
+        """
         message = from_client(found, oob=True) if client else from_qemu(found)
         if type(message) is Malformed:
             who, data = ("client" if client else "qemu"), redact_bytes(message.data)
@@ -136,6 +125,11 @@ class Conversation:
             self._spoken = True
         entries.append((kind, time, body))
         return entries
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection, as far as the trace tells."""
+        return self._opened or self._spoken
 
     def opened(self, time: int, origin: Origin, *, first: bool) -> Entry:
         """Return the entry of a connection that was made; see ``opened`` in the vocabulary of records."""

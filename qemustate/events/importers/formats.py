@@ -9,7 +9,17 @@ from typing import Final, Protocol
 import msgspec
 
 from qemustate.errors import BadInput
-from qemustate.events.importers import libvirt, qemu_trace, qmp_jsonl, qmp_text
+from qemustate.events.importers import (
+    iotests,
+    kubevirt,
+    libvirt,
+    qemu_qmp,
+    qemu_trace,
+    qmp_jsonl,
+    qmp_shell,
+    qmp_text,
+    stamped,
+)
 from qemustate.events.importers.conversation import Entry, Found, Skipped
 from qemustate.events.importers.files import TraceFile
 from qemustate.events.records import MESSAGE_KINDS
@@ -67,12 +77,18 @@ FORMATS: Final = (
         libvirt.find,
         MESSAGE_KINDS | {"spawned", "exited"},
     ),
+    Format("kubevirt", "libvirt's log as KubeVirt's virt-launcher wraps it", kubevirt.sniff, kubevirt.find),
     Format(
         "qemu-trace",
         "QEMU's -trace handle_qmp_command and monitor_qmp_respond",
         qemu_trace.sniff,
         _single(qemu_trace),
     ),
+    Format("incus", "Incus's qemu.qmp.log", stamped.sniff_incus, stamped.find_incus),
+    Format("avocado-vt", "avocado-vt's log of a monitor", stamped.sniff_avocado, stamped.find_avocado),
+    Format("qemu.qmp", "the debug log of the library qemu.qmp", qemu_qmp.sniff, qemu_qmp.find),
+    Format("qmp-shell", "transcripts of qmp-shell -v, and its -l log", qmp_shell.sniff, _single(qmp_shell)),
+    Format("iotests", "outputs of QEMU's iotests", iotests.sniff, _single(iotests)),
     Format("qmp-text", "plain QMP messages, as socat leaves them", qmp_text.sniff, _single(qmp_text)),
 )
 
