@@ -11,6 +11,7 @@ import msgspec
 from qemustate.errors import BadInput
 from qemustate.events.importers import (
     iotests,
+    kata,
     kubevirt,
     libvirt,
     qemu_qmp,
@@ -62,6 +63,9 @@ def _single(module: _Single) -> Find:
     return find
 
 
+#: Some traces tell of a launch, and of nothing else of a VM.
+_LAUNCHES: Final = MESSAGE_KINDS | {"spawned", "exited"}
+
 #: In the order they are asked: the loosest last.
 FORMATS: Final = (
     Format(
@@ -75,7 +79,7 @@ FORMATS: Final = (
         "libvirt's debug log, and its logs of the domains",
         libvirt.sniff,
         libvirt.find,
-        MESSAGE_KINDS | {"spawned", "exited"},
+        _LAUNCHES,
     ),
     Format("kubevirt", "libvirt's log as KubeVirt's virt-launcher wraps it", kubevirt.sniff, kubevirt.find),
     Format(
@@ -84,6 +88,7 @@ FORMATS: Final = (
         qemu_trace.sniff,
         _single(qemu_trace),
     ),
+    Format("kata", "logs of Kata Containers, Go or Rust", kata.sniff, kata.find, _LAUNCHES),
     Format("incus", "Incus's qemu.qmp.log", stamped.sniff_incus, stamped.find_incus),
     Format("avocado-vt", "avocado-vt's log of a monitor", stamped.sniff_avocado, stamped.find_avocado),
     Format("qemu.qmp", "the debug log of the library qemu.qmp", qemu_qmp.sniff, qemu_qmp.find),
