@@ -16,6 +16,7 @@ failure too, since nobody can say what of the file has reached the disk.
 from __future__ import annotations
 
 import enum
+import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
@@ -265,10 +266,19 @@ class LogWriter:
         self.seq, self._offset = 1, len(data)
 
     def _create(self, file: Path, data: bytes) -> int:
-        """Make a file that begins with ``data``; leave none behind on failure. Raises OSError."""
-        fd = os.open(file, _APPEND | os.O_CREAT | os.O_EXCL, 0o640)
+        """Make a file that begins with ``data``, never seen without it; leave none behind on failure. Raises OSError."""
+        new = file.with_name(f"{file.name}.new")
+        fd = os.open(new, _APPEND | os.O_CREAT | os.O_TRUNC, 0o640)
         try:
             _write_all(fd, data)
+            if file.exists():  # only who holds the lock makes these
+                raise FileExistsError(errno.EEXIST, "a file that is no part of this log")
+            new.rename(file)
+        except OSError:
+            os.close(fd)
+            new.unlink(missing_ok=True)
+            raise
+        try:
             if self._each:
                 os.fdatasync(fd)
                 sync_directory(file.parent)
