@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from qemustate.events.reader import LogReader as LogReader
     from qemustate.events.writer import LogWriter as LogWriter
+    from qemustate.replay.diff import diff as diff
     from qemustate.replay.timeline import Timeline as Timeline
     from qemustate.replay.view import View as View
     from qemustate.replay.view import replay as replay
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
 _HOMES = {
     "LogReader": "qemustate.events.reader",
     "LogWriter": "qemustate.events.writer",
+    "diff": "qemustate.replay.diff",
     "Timeline": "qemustate.replay.timeline",
     "View": "qemustate.replay.view",
 }
 
-__all__ = ["LogReader", "LogWriter", "Timeline", "View", "replay"]
+__all__ = ["LogReader", "LogWriter", "Timeline", "View", "diff", "replay"]
 
 
 def __getattr__(name: str) -> Any:

@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "import": ("qemustate.cli.import_", "turn foreign traces into a log"),
     "replay": ("qemustate.cli.replay", "show what happened in a trace, and the state it led to"),
     "check": ("qemustate.cli.check", "apply the rules to traces"),
+    "diff": ("qemustate.cli.diff", "show where two traces first differ, and the states there"),
     "log": ("qemustate.cli.log", "look at, verify or repair a log"),
 }
 
@@ -35,7 +36,7 @@ a trace is a log of qemustate or any foreign format it knows, found by looking; 
 
 exit status:
   0  done, and nothing to complain of
-  1  a finding of severity violation
+  1  a finding of severity violation, or a difference
   2  bad input or usage; one line on stderr says what
 
 example:

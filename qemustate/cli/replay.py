@@ -9,6 +9,7 @@ import msgspec
 
 from qemustate.cli.common import Progress, complain, print_json
 from qemustate.cli.common import add_parser as add
+from qemustate.cli.follow import follow
 from qemustate.cli.lines import Changes
 from qemustate.errors import BadInput
 from qemustate.replay.check import Report, Until, check
@@ -35,6 +36,7 @@ examples:
   qemustate replay vm.log --at 2026-11-22T22:29:28.141Z
   qemustate replay libvirtd.log --only device=virtio-disk1
   qemustate replay vm.log --explain virtio-disk1
+  qemustate replay vm.log --follow
 """
 
 
@@ -47,14 +49,22 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--vm", metavar="NAME", help="only the VM of this name")
     parser.add_argument("--only", metavar="WHAT", help="only what changed, and the state, of this")
-    parser.add_argument("--json", action="store_true", help="print the state as JSON, and no timeline")
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--json", action="store_true", help="print the state as JSON, and no timeline")
+    way.add_argument(
+        "--follow", action="store_true", help="go on as the file grows, until ^C or the log is closed"
+    )
     parser.add_argument("--explain", metavar="WHAT", help="tell the life of this, and nothing else")
 
 
 def run(args: argparse.Namespace) -> int:
     """Replay; raises BadInput."""
+    if args.follow and (args.at or args.explain):
+        raise BadInput("--follow", expected="neither --at nor --explain", seen="one of them")
     until = Until.read(args.at, "--at")
     only = Subject.read(args.only) if args.only else None
+    if args.follow:
+        return follow(args.trace, args.vm, only)
     source = Source(args.trace)
     if until.time is not None and "times" in source.lacks:
         raise BadInput(args.trace, expected="a trace with times", seen=f"{source.format}, which has none")

@@ -138,22 +138,23 @@ def _missing(vm: VM, machine: str, name: str, cell: Cell, times: dict[int, int])
     """Yield what a cell waits for, since when, and what would complete it by its table's rows."""
     watcher = vm.watcher(machine)
     shown = watcher.names(cell.belief)
-    if len(shown) > 1:
-        would = f"; {QUERIES[machine]} would tell" if machine in QUERIES else ""
-        yield f"which of {' or '.join(shown)} it is{would}"
-        return
+    exited = vm.names("process", vm.process) == ("exited",)
     waits = [
         WAITS[machine, state] for state in watcher.inner_names(cell.belief) if _waits(machine, state, cell)
     ]
-    if waits and vm.names("process", vm.process) == ("exited",):
-        yield (
-            waits[0].format(since=f" (record {cell.since})") + "; QEMU has exited, and nothing more will come"
-        )
+    if len(shown) > 1:
+        would = f"; {QUERIES[machine]} would tell" if machine in QUERIES and not exited else ""
+        yield f"which it is: {describe.names(shown)}{would}{_GONE if exited else ''}"
+    elif waits and exited:
+        yield waits[0].format(since=f" (record {cell.since})") + _GONE
     elif waits:
         told = waits[0].format(since=f"{_ago(vm, cell, times)} (record {cell.since})")
         yield "; ".join([told, *_completions(vm, cell, watcher)])
     if isinstance(cell, DeviceCell) and cell.outstanding:
         yield f"{cell.outstanding} DEVICE_DELETED for earlier bearers of the id {name}"
+
+
+_GONE: Final = "; QEMU has exited, and nothing more will come"
 
 
 def _waits(machine: str, state: str, cell: Cell) -> bool:

@@ -7,6 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from qemustate.events.writer import LogWriter
 from qemustate.replay.source import Source, records
 from qemustate.replay.timeline import Timeline
 from qemustate.statemachine.fold import apply, fold
@@ -113,3 +114,61 @@ def test_changes_follow_each_other(story, machine):
     assert moments or machine == "runstate"
     for one, next_ in pairwise(moments):
         assert one.after == next_.before
+
+
+def test_a_logs_own_snapshots_save_the_way(tmp_path):
+    """Far ahead of the cursor the state is taken from the log's snapshot; it is what folding all the way gives."""
+    history = RECORDS[0]
+    path = tmp_path / "a.log"
+    vm = VM("a")
+    with LogWriter(path, vm="a", durability="os") as writer:
+        apply(vm, 1, 0, "segment", {"vm": "a"})
+        for record in history[1:]:
+            if record.seq % 10 == 0:
+                writer.rotate(vm.to_plain(), "tables")
+            apply(
+                vm,
+                writer.append(record.kind, record.body, record.time),
+                record.time,
+                record.kind,
+                record.body,
+            )
+    (trace,) = Source(path).vms
+    whole = list(records(trace))
+    read = []
+
+    def counted(start):
+        for record in records(trace, start):
+            read.append(record.seq)
+            yield record
+
+    timeline = Timeline(counted, trace.start(), snapshot=trace.snapshot)
+    for seq in range(len(whole), 0, -1):
+        assert timeline.at(seq).to_plain() == refold(whole, seq), seq
+    timeline = Timeline(counted, trace.start(), snapshot=trace.snapshot)
+    read.clear()
+    timeline.at(len(whole))
+    assert len(read) < 25
+    assert timeline.at_time(whole[-1].time).to_plain() == refold(whole, len(whole))
+
+
+def test_checkpoints_stay_few(monkeypatch):
+    """However long a trace is, so many checkpoints are kept and no more, and every state can still be had."""
+    monkeypatch.setattr("qemustate.replay.timeline._CHECKPOINTS", 4)
+    history = RECORDS[0]
+    timeline = Timeline(from_list(history), every=1)
+    timeline.end()
+    assert len(timeline._checkpoints) <= 5
+    for seq in range(len(history), -1, -1):
+        assert timeline.at(seq).to_plain() == refold(history, seq)
+
+
+def test_changes_of_a_kind(story):
+    """A kind and an id, or `vm`, choose among the changes of all subjects."""
+    (trace,) = Source(story).vms
+    timeline = Timeline(lambda start: records(trace, start), trace.start())
+    every = timeline.changes()
+    assert timeline.changes("vm") == [it for it in every if not it.subject]
+    for name in {it.subject for it in every if it.machine == "device"}:
+        wanted = [it for it in every if (it.machine, it.subject) == ("device", name)]
+        assert timeline.changes(f"device={name}") == wanted
