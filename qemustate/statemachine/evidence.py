@@ -106,8 +106,10 @@ EVIDENCE: Final[tuple[Evidence, ...]] = (
     Evidence("error dump-guest-memory", "", effect="couple_jobs"),
     Evidence("DUMP_COMPLETED", "", effect="couple_jobs"),
     Evidence("execute snapshot-save", "", holds=("saving",)),
+    Evidence("return snapshot-save", "", effect="couple_jobs"),
     Evidence("error snapshot-save", "", effect="couple_jobs"),
     Evidence("execute snapshot-load", "", holds=("loading",)),
+    Evidence("return snapshot-load", "", effect="couple_jobs"),
     Evidence("error snapshot-load", "", effect="couple_jobs"),
     *(
         Evidence(f"error {verb}", "", effect="verb_refused", ref="job.c job_apply_verb(), find_job(), find_block_job()")
