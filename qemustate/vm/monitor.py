@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from qemustate.errors import MonitorUnavailable
+from qemustate.errors import CommandRefused, MonitorUnavailable
 from qemustate.qmp.aio import Client
 from qemustate.qmp.messages import Command, Event, Failure, Greeting, Reply
+from qemustate.qmp.schema import Problem, Schema, check_properties
 from qemustate.qmp.sockets import open_socket
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Monitor:
         self._deadline = deadline
         self._client: Client | None = None
         self._leaving = False
+        self._schema: Schema | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}  # by command id, or the greeting's
 
     async def open(self, address: str | Path, *, first: bool = False) -> None:
@@ -69,6 +71,25 @@ class Monitor:
         if self._client is None:
             raise MonitorUnavailable(f"{name}: not sent, the monitor is not open")
         return await self._client.execute(name, arguments, fds=fds)
+
+    async def doubts(self, name: str, arguments: dict[str, Any] | None = None) -> list[Problem]:
+        """Return what this QEMU itself has against a command, before it is sent: nothing where all is well.
+
+        Names, types, required arguments and enum values come from its ``query-qmp-schema``, asked once;
+        ``device_add``'s properties, which that does not have, from ``device-list-properties``. They are doubts:
+        QEMU has the last word, and :meth:`execute` sends the command all the same. Raises what it raises.
+        """
+        if self._schema is None:
+            self._schema = Schema(await self.execute("query-qmp-schema"))
+        found = self._schema.check_command(name, arguments)
+        driver = (arguments or {}).get("driver")
+        if name == "device_add" and isinstance(driver, str):
+            try:
+                properties = await self.execute("device-list-properties", {"typename": driver})
+            except CommandRefused as refusal:
+                return [*found, Problem("driver", "a device of this QEMU", refusal.desc)]
+            found += check_properties(driver, arguments or {}, properties)
+        return found
 
     async def wait_closed(self) -> None:
         """Wait until the monitor has closed; return at once where it never opened."""

@@ -11,7 +11,6 @@ When the log works again the state is what the log can tell: that before the fai
 from __future__ import annotations
 
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from qemustate.errors import BadInput
@@ -83,8 +82,6 @@ class Recorder(Scribe):
     def __init__(self, writer: LogWriter, vm: VM) -> None:
         super().__init__(writer)
         self.vm = vm
-        #: The latest records that the fold could not read: number, and why.
-        self.unfolded: deque[tuple[int, str]] = deque(maxlen=16)
         #: Called, without arguments, after records were written and folded.
         self.on_growth: list[Callable[[], None]] = []
         self._reader = LogReader(writer.path)
@@ -132,7 +129,7 @@ class Recorder(Scribe):
             self._take([(kind, body, at)], required=required)
             return
         if seq == self.vm.seq + 1 and self._before is None:
-            self._fold(seq, at, kind, body)
+            apply(self.vm, seq, at, kind, body)
             self._tell()
         else:
             self._written(seq, [(kind, body, at)])
@@ -143,20 +140,13 @@ class Recorder(Scribe):
             if self._before is None:
                 self._before = vm.to_plain()
             for kind, body, at in entries:
-                self._fold(vm.seq, at, kind, body)
+                apply(self.vm, vm.seq, at, kind, body)
             return
         if first != vm.seq + 1 or self._before is not None:
             self._catch_up(first)
         for seq, (kind, body, at) in enumerate(entries, first):
-            self._fold(seq, at, kind, body)
-        self._tell()
-
-    def _fold(self, seq: int, at: int, kind: str, body: dict[str, Any]) -> None:
-        """Fold one record; where the fold cannot, go on: what was seen is in the log, and must not be held up."""
-        try:
             apply(self.vm, seq, at, kind, body)
-        except Exception as error:  # noqa: BLE001  (QEMU and other clients may send any JSON)
-            self.unfolded.append((seq, f"{type(error).__name__}: {error}"))
+        self._tell()
 
     def _catch_up(self, seq: int) -> None:
         """Fold what the writer itself has put before record ``seq``: a gap, the head of a new segment."""
@@ -165,7 +155,7 @@ class Recorder(Scribe):
         for record in self._reader.records(self.vm.seq + 1):
             if record.seq >= seq:
                 break
-            self._fold(record.seq, record.time, record.kind, record.body)
+            apply(self.vm, record.seq, record.time, record.kind, record.body)
 
 
 def open_recorder(

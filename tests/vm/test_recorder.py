@@ -102,23 +102,6 @@ def test_an_unkeepable_record_is_a_gap_among_the_others(recorder, replayed):
     assert recorder.vm.to_plain() == replayed(recorder.writer.path)[4]
 
 
-def test_a_record_that_cannot_be_folded_holds_nothing_up(recorder, monkeypatch, kinds_of):
-    """What the fold cannot read is recorded, told, and followed by what comes after it."""
-
-    def apply(vm, seq, time, kind, body):
-        if body.get("text") == "odd":
-            vm.seq = seq
-            raise TypeError("odd")
-        recorder_module_apply(vm, seq, time, kind, body)
-
-    recorder_module_apply = recorder_module.apply
-    monkeypatch.setattr(recorder_module, "apply", apply)
-    recorder._take([("note", {"text": "odd"}, 1), ("exited", {"status": 0}, 2)])
-    assert list(recorder.unfolded) == [(2, "TypeError: odd")]
-    assert recorder.vm.exit == {"status": 0}
-    assert kinds_of(recorder.writer.path) == ["segment", "note", "exited"]
-
-
 def test_a_full_disk_does_not_stop_the_vm(small_disk, filled, replayed):
     """On a full disk the state goes on; what may change something is refused; what was lost is a gap later."""
     told = []

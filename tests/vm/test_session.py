@@ -220,3 +220,35 @@ def test_a_full_disk_loses_no_vm(bare, small_disk, filled):
     assert recorder.vm.to_json()["process"]["exit"] == {"status": 0}
     [gap] = [record for record in LogReader(small_disk / "log") if record.kind == "gap"]
     assert gap.body["missing"] > 0
+
+
+def test_a_command_can_be_held_against_the_schema_before_it_is_sent(q35, tmp_path):
+    """Names, types and properties this QEMU does not take are doubts; what it takes gives none, and nothing is refused by us."""
+    found = {}
+
+    async def scenario(session, recorder):
+        doubts = session.monitor.doubts
+        found["fine"] = [
+            *await doubts("query-status"),
+            *await doubts("blockdev-add", {"driver": "null-co", "node-name": "n1"}),
+            *await doubts(
+                "device_add", {"driver": "virtio-blk-pci", "id": "vd1", "drive": "n1", "bus": "rp0"}
+            ),
+        ]
+        found["command"] = await doubts("blokdev-add")
+        found["missing"] = await doubts("blockdev-add", {"node-name": "n1"})
+        found["enum"] = await doubts("blockdev-add", {"driver": "nosuch"})
+        found["type"] = await doubts("device_del", {"id": 7})
+        found["property"] = await doubts("device_add", {"driver": "virtio-blk-pci", "colour": "red"})
+        found["driver"] = await doubts("device_add", {"driver": "nosuch-pci"})
+        with pytest.raises(CommandRefused):
+            await session.execute("device_add", {"driver": "nosuch-pci"})
+        session.kill()
+        await session.wait()
+
+    live(tmp_path, q35, scenario)
+
+    assert found.pop("fine") == []
+    assert {what: [p.path for p in problems] for what, problems in found.items()} == {
+        "command": ["blokdev-add"], "missing": ["driver"], "enum": ["driver"], "type": ["id"], "property": ["colour"], "driver": ["driver"],
+    }  # fmt: skip
