@@ -193,6 +193,12 @@ def hmp_answered(vm: VM, data: dict[str, Any], answer: Any) -> None:
         step_vm(vm, "migration", "saved")
 
 
+def wakeup_answered(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
+    """A ``system_wakeup`` was answered; another one may still be in flight."""
+    if all(command[1] != "system_wakeup" for command in vm.pending.values()):
+        set_guards(vm, denies=("wakeup-sent",))
+
+
 def stop_answered(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
     """A ``stop`` was answered; another one may still be in flight."""
     if all(command[1] != "stop" for command in vm.pending.values()):
