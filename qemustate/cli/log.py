@@ -1,9 +1,10 @@
-"""``qemustate log``: what a log holds, whether it is whole, and mending it."""
+"""``qemustate log``: what a log holds, whether it is whole, mending it, and handing it on."""
 
 from __future__ import annotations
 
 import argparse
 from collections import Counter
+from pathlib import Path
 from typing import Any, Final
 
 from qemustate.cli.common import add_parser as add
@@ -12,6 +13,7 @@ from qemustate.events.observe import parsed
 from qemustate.events.reader import LogReader
 from qemustate.events.recovery import Mode, Report, repair, verify
 from qemustate.replay.answers import Answers
+from qemustate.replay.export import export
 from qemustate.statemachine import describe
 from qemustate.statemachine.state import iso
 
@@ -21,6 +23,8 @@ _MORE = """\
   repair   --mode cut-tail     cut what a crash left behind the last whole record, in place
            --mode skip-damage  write the records that are whole to another log (-o); gaps say what is missing
   cat      a line for every record
+  export   write what was said as qmp-jsonl (-o FILE.jsonl), which other tools read and qemustate import too,
+           and what is known of the process to FILE.meta.json beside it
 
 exit status:
   0  done; for verify: nothing is damaged
@@ -30,13 +34,14 @@ exit status:
 examples:
   qemustate log verify vm.log
   qemustate log repair vm.log --mode skip-damage -o mended.log
+  qemustate log export vm.log -o vm.jsonl
 """
 
 
 def add_parser(subparsers: Any) -> None:
     """Add ``log`` to the command line."""
-    parser = add(subparsers, "log", "look at, verify or repair a log", _MORE)
-    parser.add_argument("action", choices=tuple(_ACTIONS), metavar="stat|verify|repair|cat", help="see below")
+    parser = add(subparsers, "log", "look at, verify, repair or export a log", _MORE)
+    parser.add_argument("action", choices=tuple(_ACTIONS), metavar="|".join(_ACTIONS), help="see below")
     parser.add_argument("log", metavar="LOG", help="a log of qemustate")
     parser.add_argument(
         "--mode",
@@ -45,7 +50,7 @@ def add_parser(subparsers: Any) -> None:
         help="for repair; cut-tail by default",
     )
     parser.add_argument(
-        "-o", "--output", metavar="LOG", help="for skip-damage: the log to write; must not exist"
+        "-o", "--output", metavar="FILE", help="for skip-damage and export: the file to write; must not exist"
     )
 
 
@@ -131,4 +136,18 @@ def _cat(args: argparse.Namespace) -> int:
     return 0
 
 
-_ACTIONS: Final = {"stat": _stat, "verify": _verify, "repair": _repair, "cat": _cat}
+def _export(args: argparse.Namespace) -> int:
+    if args.output is None:
+        complain("log export: expected -o FILE.jsonl, saw none")
+        return 2
+    reader = LogReader(args.log)
+    left = export(reader, Path(args.output))
+    if reader.tail is not None:
+        complain(str(reader.tail))
+    if left:
+        complain(f"{args.log}: qmp-jsonl has no place for {_counts(left)}")
+    print(f"{args.output}: written")
+    return 0
+
+
+_ACTIONS: Final = {"stat": _stat, "verify": _verify, "repair": _repair, "cat": _cat, "export": _export}

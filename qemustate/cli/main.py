@@ -28,7 +28,7 @@ COMMANDS: Final = {
     "replay": ("qemustate.cli.replay", "show what happened in a trace, and the state it led to"),
     "check": ("qemustate.cli.check", "apply the rules to traces"),
     "diff": ("qemustate.cli.diff", "show where two traces first differ, and the states there"),
-    "log": ("qemustate.cli.log", "look at, verify or repair a log"),
+    "log": ("qemustate.cli.log", "look at, verify, repair or export a log"),
 }
 
 _EPILOG: Final = """\
