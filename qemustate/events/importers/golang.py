@@ -56,7 +56,7 @@ def read_map(text: str, depth: int = 0) -> dict[str, Any]:
     inner = text.removeprefix("map[").removesuffix("]")
     found: dict[str, Any] = {}
     starts = list(_top_keys(inner))
-    for (key, start), end in zip(starts, [*(begin for _, begin in starts[1:]), None], strict=True):
+    for (key, start), end in zip(starts, [*(it[1] for it in starts[1:]), None], strict=False):
         # ``end`` is where the next key's value begins: its name, colon and space go off.
         value = inner[start:end] if end is None else inner[start:end].rpartition(" ")[0]
         found[key] = _value(key, value, depth)

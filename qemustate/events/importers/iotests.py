@@ -16,15 +16,17 @@ from qemustate.events.importers import qmp_text
 from qemustate.events.importers.conversation import Entry, Skipped
 from qemustate.events.importers.files import TraceFile
 from qemustate.events.importers.qmp_text import Dialect, read_dialect
-from qemustate.qmp.jsontext import JsonError, decode
 
 #: A mask, or what the tests and QEMU's image tools print besides QMP.
 _SNIFF: Final = re.compile(
     rb'^QA output created by |^ *QMP_VERSION\r?$|:\s+TIMESTAMP[,}\r\n]|"(?:SECS|USECS)"|TEST_(?:DIR|IMG)|SOCK_DIR|IMGFMT'
-    rb"|^(={2,3}|-{3}) .+ \1\r?$|^(?:wrote|read|discard) \d+/\d+ bytes at",
+    rb"|^Launching VM|^Job failed: |^(={2,3}|-{3}) .+ \1\r?$|^(?:wrote|read|discard) \d+/\d+ bytes at",
     re.MULTILINE,
 )
-_MASKED: Final = re.compile(rb"([:,\[]\s*)([A-Z][A-Z_]+|\(filtered\))(?=\s*(?:[,}\]]|\Z))")
+#: A string, which stays as it is, or a mask.
+_MASKED: Final = re.compile(
+    rb"""("(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+')|(?<=[:,\[\s])([A-Z][A-Z_]+|\(filtered\))(?=\s*(?:[,}\]]|\Z))"""
+)
 
 
 def sniff(head: bytes) -> bool:
@@ -46,15 +48,16 @@ def _repair(line: bytes) -> bytes:
     if line.rstrip().endswith(b"QMP_VERSION"):
         # Alone, or in the braces of a pretty-printed greeting.
         return b'"QMP": {}\n' if line.startswith(b" ") else b'{"QMP": {}}\n'
-    if _MASKED.search(line) is None:
-        return line
-    try:
-        decode(line)
-    except JsonError:
-        return _MASKED.sub(rb'\1"\2"', line)
-    return line
+    return _MASKED.sub(_quoted, line)
+
+
+def _quoted(found: re.Match[bytes]) -> bytes:
+    return found[1] or b'"' + found[2] + b'"'
 
 
 _LATE: Final = "a test prints an event when it has waited for it, and not every one"
 
-_DIALECT: Final = Dialect(quiet=True, repair=_repair, exact=False, gap=_LATE)
+#: Python's test runner prints a point for each test.
+_MARK: Final = re.compile(rb"\.+(?=\{)")
+
+_DIALECT: Final = Dialect(_MARK, quiet=True, repair=_repair, exact=False, gap=_LATE)

@@ -32,7 +32,9 @@ from qemustate.qmp.jsontext import print_qemu
 _SNIFF: Final = re.compile(
     rb'subsystem=qmp|msg="got QMP event"|"msg":"(?:QMP initialized|The QMP received |hotplug_block_device\(\)|qemu args: )'
 )
-_SIGN: Final = re.compile(rb"subsystem=qmp|QMP|qmp|launching |device_add arguments|qemu args: ")
+_SIGN: Final = re.compile(
+    rb"subsystem=qmp|QMP|qmp|launching |device_add arguments|qemu args: |<- |-> execute "
+)
 _EVENT: Final = re.compile(
     r"\{(\w+) (map\[.*\]) (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(?:\.(\d{1,9}))? ([+-]\d{4})", re.DOTALL
 )

@@ -26,7 +26,7 @@ from qemustate.events.importers.conversation import Entry, Found, Skipped
 from qemustate.events.importers.files import TraceFile, blocks
 from qemustate.events.importers.libvirt_marks import Blocks, Mark, marks
 from qemustate.events.importers.libvirt_reading import Reading
-from qemustate.events.importers.libvirt_sessions import Session, Sessions, Uses
+from qemustate.events.importers.libvirt_sessions import THREAD, Session, Sessions, Uses
 
 _SOCKET: Final = re.compile(rb"/domain-(\d+)-([^\"/]+)/monitor\.sock")
 
@@ -125,6 +125,7 @@ class _Survey:
         elif kind == "send":
             session.probe = session.probe and _ASKED.match(mark.text) is not None
         elif kind in ("reply", "event", "write"):
+            session.probe = session.probe and (kind != "event" or b'"SHUTDOWN"' in mark.text)
             for greeting in self._greetings.pop(mark.thread, ()):
                 session.greetings.add(greeting)
             at = mark.text.find(b"/monitor.sock") if kind == "reply" else -1
@@ -135,6 +136,8 @@ class _Survey:
     def vms(self, logged: set[str]) -> dict[str, list[Session]]:
         """Return the sessions of each VM by its name; ``logged`` are the names of domains with logs of their own."""
         wanted = [it for it in self._all.values() if it.seen & {"send", "write", "reply", "event", "line"}]
+        if not self.uses.lines:
+            wanted = [it for it in wanted if not it.pointer.startswith(THREAD)]
         wanted = [it for it in wanted if it.name or not it.probe or "close" not in it.seen] or wanted
         names = sorted(logged | {it.name.decode(errors="replace") for it in wanted})
         vms: dict[str, list[Session]] = {}
@@ -155,8 +158,8 @@ class _Survey:
         """Note which sessions are the first with a new QEMU."""
         before: Session | None = None
         for it in sessions:
-            since = before.position if before else 0
-            started = any(since <= at <= it.position for at in self._starts.get(it.name, ()))
+            since = before.number if before else 0
+            started = any(since <= at <= it.number for at in self._starts.get(it.name, ()))
             other = before is not None and it.domain and before.domain and it.domain != before.domain
             it.fresh = started or bool(other)
             before = it

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from qemustate.events.importers.libvirt_marks import Mark
+
+#: Begins the pointer of a session of which only the thread is known.
+THREAD: Final = b"thread-"
 
 
 class Uses:
@@ -36,15 +41,15 @@ class Uses:
 
 
 class Session:
-    """One monitor connection: in the order of the log its number, its pointer, and what is known of it.
+    """One monitor connection: its number (of its first mark in the log), its pointer, and what is known of it.
 
     ``name`` and ``domain`` (the number libvirt gave the running domain) are empty where unknown; ``fresh`` says that
     it is the first with a new QEMU, ``probe`` that only its abilities were asked for; ``seen`` are the kinds of its marks, and
     ``greetings`` the places (file, line) of its greeting.
     """
 
-    def __init__(self, number: int, pointer: bytes, position: int, *, opened: bool) -> None:
-        self.number, self.pointer, self.position, self.opened = number, pointer, position, opened
+    def __init__(self, number: int, pointer: bytes, *, opened: bool) -> None:
+        self.number, self.pointer, self.opened = number, pointer, opened
         self.name = self.domain = b""
         self.fresh, self.probe = False, opened
         self.seen: set[str] = set()
@@ -58,7 +63,6 @@ class Sessions:
         self._uses = uses
         self._open: dict[bytes, Session] = {}
         self._threads: dict[bytes, Session] = {}
-        self._count = 0
         #: How many marks there were.
         self.position = 0
 
@@ -84,19 +88,14 @@ class Sessions:
         return session
 
     def _begin(self, pointer: bytes, *, opened: bool) -> Session:
-        self._count += 1
-        session = self._open[pointer] = Session(self._count, pointer, self.position, opened=opened)
+        session = self._open[pointer] = Session(self.position, pointer, opened=opened)
         return session
 
     def _of_thread(self, mark: Mark) -> Session | None:
         """Return the session whose messages this thread reads; without another sign the thread is the monitor."""
         session = self._threads.get(mark.thread)
         if session is None and self._uses.lines:
-            alone = len(self._open) == 1
-            session = (
-                next(iter(self._open.values()))
-                if alone
-                else self._begin(b"thread-" + mark.thread, opened=False)
-            )
+            told = [it for it in self._open.values() if not it.pointer.startswith(THREAD)]
+            session = told[0] if len(told) == 1 else self._begin(THREAD + mark.thread, opened=False)
             self._threads[mark.thread] = session
         return session

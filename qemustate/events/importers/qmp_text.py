@@ -148,12 +148,9 @@ class _Reader:
 
     def _begins(self, line: bytes) -> bool:
         """Say whether a message begins with this line: among other text it must look like one."""
-        text = line.strip()
-        return (
-            text == b"{"
-            or _MESSAGE.match(text) is not None
-            or (text.startswith(b"{") and not self._dialect.quiet)
-        )
+        if self._dialect.quiet:
+            return line.rstrip() == b"{" or _MESSAGE.match(line) is not None
+        return line.lstrip().startswith(b"{")
 
     def _sorted(self, found: list[Document | Malformed]) -> Iterator[tuple[Document, int]]:
         for it in found:
