@@ -17,7 +17,7 @@ from qemustate.events import format as log_format
 from qemustate.events import records
 from qemustate.statemachine import tables
 from qemustate.statemachine.effects import EFFECTS
-from qemustate.statemachine.evidence import EVIDENCE, INFORMATIONAL
+from qemustate.statemachine.evidence import EVIDENCE, FACTS, INFORMATIONAL
 from qemustate.statemachine.guards import GUARDS
 from qemustate.statemachine.rows import ASSUMPTIONS
 from qemustate.statemachine.rules import RULES
@@ -198,7 +198,7 @@ def seen():
             "## Events that move a machine\n",
             table(["event", "means"], [[f"`{name}`", meaning(name)] for name in events]),
             "## Events that move none\n",
-            table(["event", "why"], [[f"`{name}`", why] for name, why in INFORMATIONAL.items()]),
+            table(["event", "why"], [[f"`{name}`", why + kept(name)] for name, why in INFORMATIONAL.items()]),
             "## Commands\n",
             table(
                 ["command", "sent", "done", "refused"],
@@ -209,6 +209,11 @@ def seen():
             ),
         ]
     )
+
+
+def kept(event):
+    """Return what is kept of an event that moves nothing."""
+    return f"; its last value is kept as `{FACTS[event][0]}`" if event in FACTS else ""
 
 
 def meaning(what):

@@ -138,6 +138,14 @@ def _state(vm: VM) -> Iterator[tuple[str, str, str]]:
             yield kind, name, _cell(vm, kind, cell)
     for name, job in vm.jobs.items():
         yield "job", name, _cell(vm, "job", job) + _job(job)
+    for machine, others in (("export", vm.exports), ("fd", vm.fds)):
+        for name, cell in others.items():
+            yield machine, name, _cell(vm, machine, cell)
+    if vm.dump.since:
+        yield "dump", "", _cell(vm, "dump", vm.dump)
+    for fact, values in vm.facts.items():
+        for name, told in values.items():
+            yield fact, name, value(told)
 
 
 def _cell(vm: VM, machine: str, cell: Cell) -> str:

@@ -101,10 +101,13 @@ EVIDENCE: Final[tuple[Evidence, ...]] = (
     Evidence("BLOCK_JOB_CANCELLED", "", effect="block_job_ended"),
     Evidence("return query-jobs", "", effect="query_jobs"),
     Evidence("return query-jobs", "", effect="couple_jobs"),
-    Evidence("execute dump-guest-memory", "", holds=("saving",)),
+    Evidence("execute dump-guest-memory", "dump", "execute dump-guest-memory", holds=("saving",)),
+    Evidence("error dump-guest-memory", "dump", "error dump-guest-memory"),
     Evidence("return dump-guest-memory", "", effect="dump_answered"),
     Evidence("error dump-guest-memory", "", effect="couple_jobs"),
+    Evidence("DUMP_COMPLETED", "", effect="dumped"),
     Evidence("DUMP_COMPLETED", "", effect="couple_jobs"),
+    Evidence("return query-dump", "", effect="query_dump"),
     Evidence("execute snapshot-save", "", holds=("saving",)),
     Evidence("return snapshot-save", "", effect="couple_jobs"),
     Evidence("error snapshot-save", "", effect="couple_jobs"),
@@ -136,6 +139,22 @@ EVIDENCE: Final[tuple[Evidence, ...]] = (
     Evidence("return query-memory-devices", "", effect="query_memory_devices"),
     Evidence("return query-balloon", "", effect="query_balloon"),
     Evidence("MEMORY_DEVICE_SIZE_CHANGE", "", effect="memory_size"),
+    Evidence("return balloon", "", effect="balloon_asked"),
+    # --- exports and descriptors
+    *(
+        Evidence(f"{seen} block-export-{what}", "export", f"{seen} {what}", subject="id")
+        for seen in ("execute", "return", "error")
+        for what in ("add", "del")
+    ),
+    Evidence("BLOCK_EXPORT_DELETED", "export", "BLOCK_EXPORT_DELETED", subject="id"),
+    Evidence("return query-block-exports", "", effect="query_exports"),
+    Evidence("return getfd", "fd", "return getfd", subject="fdname"),
+    Evidence("return closefd", "fd", "return closefd", subject="fdname"),
+    Evidence("error closefd", "fd", "error closefd", subject="fdname"),
+    Evidence("return add-fd", "", effect="fd_added"),
+    Evidence("return remove-fd", "", effect="fd_removed"),
+    Evidence("return netdev_add", "", effect="fds_used"),
+    Evidence("return migrate", "", effect="fds_used"),
     # --- backends: the reply is the transition
     *(
         Evidence(f"{seen} {command}", machine, f"{seen} {what}", subject=subject)
@@ -153,9 +172,27 @@ EVIDENCE: Final[tuple[Evidence, ...]] = (
     ),
 )  # fmt: skip
 
+#: Events whose last value is kept: event -> (the fact's name, the member that names the subject or none, the member with the value).
+FACTS: Final = {
+    "RTC_CHANGE": ("rtc-offset", "", "offset"),
+    "DEVICE_TRAY_MOVED": ("tray-open", "id", "tray-open"),
+    "VSERPORT_CHANGE": ("port-open", "id", "open"),
+    "PR_MANAGER_STATUS_CHANGED": ("pr-manager-connected", "id", "connected"),
+    "VFIO_MIGRATION": ("vfio-migration", "device-id", "device-state"),
+    "BLOCK_IMAGE_CORRUPTED": ("image-corrupted", "node-name", "msg"),
+    "GUEST_CRASHLOADED": ("guest-crashloaded", "", "action"),
+    "QUORUM_FAILURE": ("quorum-failure", "reference", "sectors-count"),
+    "MEMORY_FAILURE": ("memory-failure", "recipient", "action"),
+    "NETDEV_STREAM_CONNECTED": ("netdev-peer", "netdev-id", "addr"),
+    "NETDEV_STREAM_DISCONNECTED": ("netdev-peer", "netdev-id", ""),
+    "NETDEV_VHOST_USER_CONNECTED": ("netdev-peer", "netdev-id", "chardev-id"),
+    "NETDEV_VHOST_USER_DISCONNECTED": ("netdev-peer", "netdev-id", ""),
+    "MIGRATION_PASS": ("migration-pass", "", "pass"),
+    "BLOCK_WRITE_THRESHOLD": ("write-threshold-exceeded", "node-name", "amount-exceeded"),
+}
+
 #: Events that move no machine, each with the reason. With :data:`EVIDENCE` these are all that QEMU 7.2 to 10.0 send.
 INFORMATIONAL: Final = {
-    "BLOCK_EXPORT_DELETED": "an export is no machine here; the node it used is told by its own commands",
     "BLOCK_IMAGE_CORRUPTED": "the node stays; if fatal, its I/O fails from now on",
     "BLOCK_JOB_ERROR": "the job's status follows in JOB_STATUS_CHANGE, if it changes",
     "BLOCK_JOB_PENDING": "JOB_STATUS_CHANGE `pending` came just before",
@@ -218,11 +255,9 @@ UNMOVING: Final = {
             "x-blockdev-change x-blockdev-set-iothread block-dirty-bitmap-add block-dirty-bitmap-clear "
             "block-dirty-bitmap-disable block-dirty-bitmap-enable block-dirty-bitmap-merge block-dirty-bitmap-remove "
             "x-debug-block-dirty-bitmap-sha256 x-debug-query-block-graph",
-        "exports are no machine here": "block-export-add block-export-del nbd-server-add nbd-server-remove nbd-server-start nbd-server-stop",
+        "NBD's own exports; BLOCK_EXPORT_DELETED tells of their end": "nbd-server-add nbd-server-remove nbd-server-start nbd-server-stop",
         "a medium in a drive; the device stays": "blockdev-change-medium blockdev-close-tray blockdev-insert-medium "
             "blockdev-open-tray blockdev-remove-medium eject",
-        "the target; BALLOON_CHANGE tells what is reached": "balloon",
-        "descriptors are no machine here": "add-fd remove-fd getfd closefd",
         "the chardev stays": "chardev-change chardev-send-break ringbuf-read ringbuf-write",
         "displays and their clients": "add_client change-vnc-password display-reload display-update expire_password "
             "screendump set_password",

@@ -23,6 +23,7 @@ from qemustate.statemachine.stepping import (
     settle,
     step,
     step_device,
+    step_named,
     step_vm,
 )
 
@@ -202,6 +203,9 @@ def _lost(vm: VM, body: dict[str, Any]) -> None:
     step_vm(vm, "monitor", "lost")
     step_vm(vm, "process", "lost")
     step_vm(vm, "runstate", "lost")
+    for name in vm.fds:
+        if not name.startswith("/"):  # a name is the monitor's, a set is QEMU's
+            step_named(vm, "fd", name, "lost")
     _unanswered(vm)
     if body.get("by") == "us":
         _gap(vm, body)
@@ -217,11 +221,17 @@ def _unanswered(vm: VM) -> None:
             continue
         if name in ("device_add", "device_del"):
             step_device(vm, device_name(subject), device(vm, subject), f"unanswered {name}")
+        elif name == "block-export-add":
+            step_named(vm, "export", subject, "unanswered")
         elif name in _BACKEND_COMMANDS:
             kind = _BACKEND_COMMANDS[name]
             step(vm, kind, vm.watch.backend, backend(vm, kind, subject), "unanswered", subject)
     vm.pending = {}
+    set_guards(vm, opens=tuple(guard for guard in _IN_FLIGHT if vm.profile & guards.may(guard)))
 
+
+#: Guards that say that a command is unanswered: one that will not be answered may be done already.
+_IN_FLIGHT: Final = ("stop-sent", "wakeup-sent", "anything-sent")
 
 _BACKEND_COMMANDS: Final = {
     row.seen.split(" ")[1]: row.machine for row in EVIDENCE if row.machine in BACKENDS
@@ -234,14 +244,19 @@ def _gap(vm: VM, _body: dict[str, Any]) -> None:
         _begin_late(vm)
         return
     _unanswered(vm)
-    set_guards(vm, opens=_UNSEEN)
+    if vm.profile & guards.may("incoming"):
+        set_guards(vm, opens=("incoming",))
+    set_guards(vm, denies=("new",), opens=_UNSEEN)
     for machine in ("runstate", "migration"):
         cell = getattr(vm, machine)
         _widen(vm, machine, cell)
     for name, cell in vm.devices.items():
         _widen(vm, "device", cell, name)
+        cell.doubtful, cell.outstanding = cell.doubtful + cell.outstanding, 0
     for name, job_cell in vm.jobs.items():
         _widen(vm, "job", job_cell, name)
+    for name, export in vm.exports.items():
+        _widen(vm, "export", export, name)
     either = vm.watch.backend.of(("gone", "present"))
     for kind, collection in BACKENDS.items():
         for name, cell in getattr(vm, collection).items():

@@ -237,6 +237,9 @@ class Watchers(NamedTuple):
     device: Observer
     job: Observer
     backend: Observer
+    export: Observer
+    fd: Observer
+    dump: Observer
 
 
 @lru_cache(maxsize=16)

@@ -6,7 +6,7 @@ from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from qemustate.statemachine.effects import EFFECTS, Effect
-from qemustate.statemachine.evidence import EVIDENCE, Evidence
+from qemustate.statemachine.evidence import EVIDENCE, FACTS, Evidence
 from qemustate.statemachine.state import BACKENDS, VM
 from qemustate.statemachine.stepping import (
     backend,
@@ -16,6 +16,7 @@ from qemustate.statemachine.stepping import (
     set_profile,
     step,
     step_device,
+    step_named,
 )
 
 
@@ -46,6 +47,8 @@ def _stepper(machine: str, trigger: str, subject: str) -> Effect:
         return _device_stepper(trigger, subject)
     if machine == "devices":
         return _restless_stepper(trigger)
+    if machine in ("export", "fd"):
+        return _named_stepper(machine, trigger, subject)
     return _vm_stepper(machine, trigger)
 
 
@@ -71,6 +74,25 @@ def _device_stepper(trigger: str, subject: str) -> Effect:
         name = data.get(subject)
         if name.__class__ is str and name:
             step_device(vm, device_name(name), device(vm, name), trigger)
+
+    return run
+
+
+def _named_stepper(machine: str, trigger: str, subject: str) -> Effect:
+    def run(vm: VM, data: dict[str, Any], _answer: Any) -> None:
+        name = data.get(subject)
+        if name.__class__ is str and name:
+            step_named(vm, machine, name, trigger)
+
+    return run
+
+
+def _remembering(event: str) -> Effect:
+    fact, who, what = FACTS[event]
+
+    def run(vm: VM, data: dict[str, Any], _answer: Any) -> None:
+        subject = str(data.get(who, "")) if who else ""
+        vm.facts.setdefault(fact, {})[subject] = data.get(what) if what else None
 
     return run
 
@@ -121,6 +143,9 @@ def _gathered(prefix: str) -> dict[str, Effect]:
         word, _, name = row.seen.rpartition(" ")
         if word == prefix:
             found.setdefault(name, []).extend(_compile(row))
+    if not prefix:
+        for event in FACTS:
+            found.setdefault(event, []).append(_remembering(event))
     return {name: _sequence(parts) for name, parts in found.items()}
 
 

@@ -37,11 +37,23 @@ _ANY_KIND: Final = guards.open_(*guards.DEVICE_KINDS) | guards.denied("failover"
 class DeviceCell(Cell):
     """A device: besides its belief, which bearer of the id it is.
 
-    ``generation`` counts the bearers of this id; ``outstanding`` the DEVICE_DELETED still due for earlier ones
+    ``generation`` counts the bearers of this id; ``outstanding`` the DEVICE_DELETED still due for earlier ones,
+    ``doubtful`` those that may be due or may have come unseen
     (an id is free before the event comes); ``kind`` the guards of its bus; ``refused`` the last refusal.
     """
 
-    __slots__ = ("asked", "bus", "driver", "failover", "generation", "kind", "outstanding", "refused", "uses")
+    __slots__ = (
+        "asked",
+        "bus",
+        "doubtful",
+        "driver",
+        "failover",
+        "generation",
+        "kind",
+        "outstanding",
+        "refused",
+        "uses",
+    )
 
     def __init__(self, belief: int) -> None:
         super().__init__(belief)
@@ -50,6 +62,7 @@ class DeviceCell(Cell):
         self.kind = guards.open_(*guards.DEVICE_KINDS) | guards.denied("failover", "raced")
         self.generation = 0
         self.outstanding = 0
+        self.doubtful = 0
         self.refused = ""
         self.failover = ""
         #: When its removal was asked for, microseconds since 1970; 0 where it was not.
@@ -84,8 +97,8 @@ class VM:
         "begun",
         "changed",
         "chardevs",
-        "devices",
-        "exit",
+        "devices", "dump",
+        "exit", "exports", "facts", "fds",
         "jobs",
         "late",
         "launch",
@@ -131,7 +144,12 @@ class VM:
         self.monitor = Cell(self.watch.monitor.initial)
         self.runstate = Cell(self.watch.runstate.initial)
         self.migration = Cell(self.watch.migration.initial)
+        self.dump = Cell(self.watch.dump.initial)
         self.devices: dict[str, DeviceCell] = {}
+        self.exports: dict[str, Cell] = {}
+        self.fds: dict[str, Cell] = {}
+        #: The last value of what has values and no states: fact -> subject -> value.
+        self.facts: dict[str, dict[str, Any]] = {}
         self.jobs: dict[str, JobCell] = {}
         self.nodes: dict[str, Cell] = {}
         self.netdevs: dict[str, Cell] = {}
@@ -198,6 +216,10 @@ class VM:
             "jobs": {name: cell("job", j, type=j.type or None, error=j.error or None, since=j.since) for name, j in self.jobs.items()},
             "migration": cell("migration", self.migration, since=self.migration.since),
             "memory": {"balloon": self.balloon, "devices": self.memory},
+            "exports": {name: cell("export", it, since=it.since) for name, it in self.exports.items()},
+            "fds": {name: cell("fd", it, since=it.since) for name, it in self.fds.items()},
+            "dump": cell("dump", self.dump, since=self.dump.since),
+            "facts": self.facts,
             "pending": [
                 {"seq": seq, "command": name, "id": identifier}
                 for seq, name, _, identifier in sorted([*self.pending.values(), *self.unanswered.values()], key=lambda p: p[0])
@@ -218,10 +240,11 @@ class VM:
             "tables": HASH, "name": self.name, "seq": self.seq, "time": self.time, "late": self.late, "begun": self.begun, "profile": hex(self.profile),
             "version": list(self.version) if self.version else None,
             "launch": None if launch is None else _launch_plain(launch),
-            **{m: cell(getattr(self, m)) for m in ("process", "monitor", "runstate", "migration")},
+            **{m: cell(getattr(self, m)) for m in ("process", "monitor", "runstate", "migration", "dump")},
             "devices": {n: [*cell(d, *_DEVICE), hex(d.kind), [list(u) for u in d.uses]] for n, d in self.devices.items()},
             "jobs": {n: cell(j, "type", "error") for n, j in self.jobs.items()},
-            **{c: {n: cell(b) for n, b in getattr(self, c).items()} for c in BACKENDS.values()},
+            **{c: {n: cell(b) for n, b in getattr(self, c).items()} for c in (*BACKENDS.values(), "exports", "fds")},
+            "facts": {fact: dict(values) for fact, values in self.facts.items()},
             "balloon": self.balloon, "memory": {k: dict(v) for k, v in self.memory.items()},
             "pending": [list(p) for p in self.pending.values()], "unanswered": [list(p) for p in self.unanswered.values()],
             "pid": self.pid, "exit": self.exit, "stalled": self.stalled, "resumed": self.resumed,
@@ -244,7 +267,7 @@ class VM:
             setattr(vm, name, plain[name])
         vm.profile = int(plain["profile"], 16)
         vm.launch = None if plain["launch"] is None else _launch_back(plain["launch"])
-        for machine in ("process", "monitor", "runstate", "migration"):
+        for machine in ("process", "monitor", "runstate", "migration", "dump"):
             _fill(getattr(vm, machine), plain[machine])
         vm.devices = {n: _fill(DeviceCell(0), c[:-2], *_DEVICE) for n, c in plain["devices"].items()}
         for name, kept in plain["devices"].items():
@@ -253,7 +276,8 @@ class VM:
         restless = vm.watch.device.of(RESTLESS)
         vm.restless = {n: d for n, d in vm.devices.items() if d.belief & restless}
         vm.jobs = {n: _fill(JobCell(0), c, "type", "error") for n, c in plain["jobs"].items()}
-        for collection in BACKENDS.values():
+        vm.facts = {fact: dict(values) for fact, values in plain["facts"].items()}
+        for collection in (*BACKENDS.values(), "exports", "fds"):
             setattr(vm, collection, {n: _fill(Cell(0), c) for n, c in plain[collection].items()})
         vm.memory = {k: dict(v) for k, v in plain["memory"].items()}
         vm.pending = {key_of(p[3], p[0]): (p[0], p[1], p[2], p[3]) for p in plain["pending"]}
@@ -265,7 +289,7 @@ class VM:
 
 C = TypeVar("C", bound=Cell)
 
-_DEVICE: Final = ("driver", "bus", "generation", "outstanding", "refused", "failover", "asked")
+_DEVICE: Final = ("driver", "bus", "generation", "outstanding", "doubtful", "refused", "failover", "asked")
 
 
 def _fill(cell: C, plain: list[Any], *more: str) -> C:

@@ -241,3 +241,13 @@ def backend(vm: VM, kind: str, name: str) -> Cell:
         watcher = vm.watch.backend
         cell = collection[name] = Cell(watcher.of(("gone", "present")) if vm.late else watcher.initial)
     return cell
+
+
+def step_named(vm: VM, machine: str, name: str, trigger: str) -> None:
+    """Step an export or a descriptor of that name: what may be, if it was never heard of."""
+    watcher: Observer = getattr(vm.watch, machine)
+    collection: dict[str, Cell] = getattr(vm, f"{machine}s")
+    cell = collection.get(name)
+    if cell is None:
+        cell = collection[name] = Cell(watcher.of(("gone", "present")) if vm.late else watcher.initial)
+    step(vm, machine, watcher, cell, trigger, name)

@@ -172,6 +172,11 @@ def job_failed(w):
     )
 
 
+def job_verb(w):
+    w.event("JOB_STATUS_CHANGE", id="j", status="created")
+    w.refused("job-complete", "Job 'j' in state 'created' cannot accept command verb 'complete'", id="j")
+
+
 def job_left_concluded(w):
     for status in ("created", "running", "waiting", "pending", "concluded"):
         w.event("JOB_STATUS_CHANGE", id="j", status=status)
@@ -197,7 +202,7 @@ BREAKS = {
         command_unknown, schema_mismatch, event_unknown, clock_backwards, monitor_stalled, gap, stop_unexplained,
         exit_unannounced, guest_panicked, watchdog_fired, io_error, load_failed, duplicate_id, use_of_gone, slot_reused,
         guest_blinking, unplug_refused, unplug_lost, unplug_pending, unplug_overdue, backend_under_frontend,
-        backend_leaked, job_failed, job_left_concluded, migration_failed, memory_short,
+        backend_leaked, job_failed, job_left_concluded, job_verb, migration_failed, memory_short,
     )
 }  # fmt: skip
 

@@ -86,6 +86,7 @@ TOLD = {
     "io-error": {"io_error_stop", "io_error_reset"},
     "load-failed": {"snapshot_jobs"},
     "job-failed": {"backup", "snapshot_jobs", "snapshot_unseen"},
+    "job-verb": {"backup"},
     "migration-failed": {"migration_cancelled"},
 }  # fmt: skip
 

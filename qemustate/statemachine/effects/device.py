@@ -12,6 +12,7 @@ from qemustate.statemachine.stepping import (
     device_name,
     heard_of,
     narrow,
+    settle,
     step_device,
 )
 from qemustate.statemachine.tables.device import IN_QOM, NOT_IN_QOM
@@ -34,8 +35,11 @@ def device_added(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     if not name:
         return
     cell, watcher = device(vm, name, ours=True), vm.watch.device
-    if not cell.belief & ~watcher.of(_GOING) and not cell.kind & _MAY_BE_CPU:
-        cell.outstanding += 1
+    if cell.belief & watcher.of(_GOING) and cell.kind & _MAY_BE_OTHER:
+        if cell.belief & watcher.of(_FREE) or cell.kind & _MAY_BE_CPU:
+            cell.doubtful += 1
+        else:
+            cell.outstanding += 1
     describe_device(vm, cell, data)
     cell.generation += 1
     cell.refused = ""
@@ -60,10 +64,14 @@ def device_del_taken(vm: VM, data: dict[str, Any], _answer: Any) -> None:
         cell = device(vm, name)
         cell.asked = vm.time
         step_device(vm, device_name(name), cell, "return device_del")
+        _race(vm, device_name(name), cell, over=True)
 
 
+#: Of the states that leave an id free: those in which DEVICE_DELETED is still due, and the others.
 _GOING: Final = ("leaving", "unplugging", "ejected")
+_FREE: Final = ("gone", "adding", "planned")
 _MAY_BE_CPU: Final = guards.may("cpu")
+_MAY_BE_OTHER: Final = guards.maynot("cpu")
 #: What a refused ``device_del`` says (hw/core/qdev-monitor.c, hw/pci/pcie.c): part of ``desc`` -> trigger.
 _DEL_REFUSALS: Final = (
     ("already in the process of unplug", "error device_del:pending"),
@@ -96,6 +104,10 @@ def device_deleted(vm: VM, data: dict[str, Any], _answer: Any) -> None:
             cell.outstanding -= 1
             vm.assumptions["oldest-first"] += 1
             return
+        if cell.doubtful:
+            cell.doubtful -= 1
+            _perhaps(vm, name, cell, "DEVICE_DELETED")
+            return
         if not cell.generation:
             cell.generation = 1
         left = cell.belief == vm.watch.device.bit["leaving"]
@@ -107,7 +119,9 @@ def device_deleted(vm: VM, data: dict[str, Any], _answer: Any) -> None:
         return
     parent = path.removeprefix("/machine/peripheral/").split("/")[0]
     if path.startswith("/machine/peripheral/") and parent in vm.devices:
-        if not vm.devices[parent].outstanding:
+        if vm.devices[parent].doubtful:
+            _perhaps(vm, parent, vm.devices[parent], "DEVICE_DELETED child")
+        elif not vm.devices[parent].outstanding:
             _race(vm, parent, vm.devices[parent])
             step_device(vm, parent, vm.devices[parent], "DEVICE_DELETED child")
     elif path.count("/") == 3 and path.startswith("/machine/"):
@@ -116,8 +130,17 @@ def device_deleted(vm: VM, data: dict[str, Any], _answer: Any) -> None:
         step_device(vm, path, cell, "DEVICE_DELETED")
 
 
-def _race(vm: VM, name: str, cell: DeviceCell) -> None:
-    """Note whether a ``device_del`` of this device is still to be answered."""
+def _perhaps(vm: VM, name: str, cell: DeviceCell, trigger: str) -> None:
+    """Believe an event that may be an earlier bearer's: what it leads to, and what was."""
+    after = vm.watch.device.image(trigger, cell.belief, vm.profile | cell.kind)
+    if not after.impossible:
+        settle(vm, "device", cell, cell.belief | after.belief, trigger, name)
+
+
+def _race(vm: VM, name: str, cell: DeviceCell, *, over: bool = False) -> None:
+    """Note whether a ``device_del`` of this device is still to be answered; ``over``: one has just been."""
+    if over and not cell.kind & _RACED:
+        return
     asked = any(
         command == "device_del" and device_name(_identified(arguments)) == name
         for _, command, arguments, _ in vm.pending.values()
@@ -126,6 +149,7 @@ def _race(vm: VM, name: str, cell: DeviceCell) -> None:
 
 
 _RACED_FORGET: Final = guards.clear_mask(("raced",))
+_RACED: Final = guards.may("raced")
 
 
 def unplug_refused(vm: VM, data: dict[str, Any], _answer: Any) -> None:

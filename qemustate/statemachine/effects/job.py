@@ -82,16 +82,34 @@ def couple_jobs(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
     watcher = vm.watch.job
     over = watcher.of(("undefined", "concluded", "null"))
     pending = {name for _, name, _, _ in vm.pending.values()}
-    alive = {c.type for c in vm.jobs.values() if c.belief & ~over}
+    lost = {name for _, name, _, _ in vm.unanswered.values()}
+    alive = pending | {c.type for c in vm.jobs.values() if not c.belief & over}
+    perhaps = lost | {c.type for c in vm.jobs.values() if c.belief & ~over}
     for guard, kinds in (("saving", ("snapshot-save", "dump-guest-memory")), ("loading", ("snapshot-load",))):
-        held = any(kind in alive or kind in pending for kind in kinds)
-        set_guards(vm, **{"holds" if held else "denies": (guard,)})
+        how = "holds" if alive.intersection(kinds) else "opens" if perhaps.intersection(kinds) else "denies"
+        set_guards(vm, **{how: (guard,)})
 
 
 def dump_answered(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     """``dump-guest-memory`` is over when it is answered, unless it was detached."""
-    if not data.get("detach"):
+    if data.get("detach"):
+        step_vm(vm, "dump", "return dump-guest-memory detached")
+    else:
+        step_vm(vm, "dump", "return dump-guest-memory")
         couple_jobs(vm, data, None)
+
+
+def dumped(vm: VM, data: dict[str, Any], _event: Any) -> None:
+    """DUMP_COMPLETED carries how the dump ended."""
+    trigger = f"DUMP_COMPLETED {data['result']['status']}"
+    if trigger in vm.watch.dump.triggers:
+        step_vm(vm, "dump", trigger)
+
+
+def query_dump(vm: VM, _data: dict[str, Any], answer: Any) -> None:
+    """``query-dump`` names the status."""
+    if states := vm.watch.dump.showing(answer["status"]):
+        narrow(vm, "dump", vm.dump, states, said=("query-dump says", answer["status"]))
 
 
 def query_block_jobs(vm: VM, _data: dict[str, Any], answer: Any) -> None:

@@ -30,3 +30,8 @@ def memory_requested(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     if data.get("property") == "requested-size" and isinstance(data.get("value"), int):
         name = device_name(str(data.get("path", "")))
         vm.memory.setdefault(name, {"requested": 0, "actual": 0})["requested"] = data["value"]
+
+
+def balloon_asked(vm: VM, data: dict[str, Any], _answer: Any) -> None:
+    """``balloon`` sets the target in bytes; BALLOON_CHANGE tells what the guest has reached."""
+    vm.facts.setdefault("balloon-target", {})[""] = data["value"]

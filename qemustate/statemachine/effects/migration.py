@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from qemustate.statemachine import guards
 from qemustate.statemachine.state import VM
-from qemustate.statemachine.stepping import couple_migration, incoming, narrow, set_guards, step_vm
+from qemustate.statemachine.stepping import couple_migration, incoming, narrow, set_guards, settle, step_vm
 
 
 def migrate_sent(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
@@ -45,23 +45,39 @@ def migration(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     told = not vm.profile & guards.maynot("migration-events")
     if not told and status != "setup":
         set_guards(vm, holds=("migration-events",))
-    if loading and status == "setup" and (vm.version is None or vm.version < (9, 0)):
+    either = not loading and vm.profile & _MAY_LOAD == _MAY_LOAD
+    if (loading or either) and status == "setup" and (vm.version is None or vm.version < (9, 0)):
+        if either:
+            _step_either(vm, "migration", trigger, "")
         return  # announced, not kept (migration/migration.c qmp_migrate_incoming())
     if status == "setup" and not loading and not vm.profile & guards.may("migrate-sent"):
         set_guards(vm, **{"opens" if vm.profile & guards.may("saving") else "holds": ("migrate-sent",)})
     step_vm(vm, "migration", trigger)
-    if loading:
-        if status == "completed":
-            step_vm(vm, "runstate", "incoming completed")
-        if status in ("completed", "failed"):
-            set_guards(vm, denies=("incoming",))
-        return
-    if status in _SWITCHOVER:
-        step_vm(vm, "runstate", "MIGRATION switchover")
-    if status == "completed":
-        step_vm(vm, "runstate", "MIGRATION completed")
-    elif status in ("failed", "cancelled"):
-        step_vm(vm, "runstate", "MIGRATION ended")
+    about = "completed" if status == "completed" else "ended" if status in ("failed", "cancelled") else ""
+    about = "switchover" if status in _SWITCHOVER else about
+    outgoing = f"MIGRATION {about}" if about else ""
+    arrived = "incoming completed" if status == "completed" else ""
+    if either:
+        _step_either(vm, "runstate", outgoing, arrived)
+    elif trigger := arrived if loading else outgoing:
+        step_vm(vm, "runstate", trigger)
+    if (loading or either) and status in ("completed", "failed"):
+        set_guards(vm, denies=("incoming",))
+
+
+_MAY_LOAD: Final = guards.open_("incoming")
+
+
+def _step_either(vm: VM, machine: str, first: str, second: str) -> None:
+    """Step a machine with one trigger or the other, which cannot be told apart; empty: it may stay as it is."""
+    cell, watcher = getattr(vm, machine), getattr(vm.watch, machine)
+    steps = [watcher.image(trigger, cell.belief, vm.profile) for trigger in (first, second) if trigger]
+    possible = [step for step in steps if not step.impossible]
+    belief = 0 if len(steps) == 2 and possible else cell.belief
+    for step in possible:
+        belief |= step.belief
+        vm.assumptions.update(step.assumptions)
+    settle(vm, machine, cell, belief, "migration")
 
 
 def query_migrate(vm: VM, _data: dict[str, Any], answer: Any) -> None:

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from qemustate.statemachine.looks.registry import Asked, Sight, after
+from qemustate.statemachine.looks.registry import Asked, Sight, after, before
+from qemustate.statemachine.tables.job import VERBS
+
+
+@before(*(f"command {word}-{verb}" for word in ("job", "block-job") for verb in VERBS))
+def verb(it: Sight, _qmp: dict[str, Any], asked: Asked | None) -> None:
+    """A verb sent to a job that cannot take it in any status it may have (job.c JobVerbTable)."""
+    if asked is None:
+        return
+    name = str(asked.arguments.get("id") or asked.arguments.get("device", ""))
+    cell = it.vm.jobs.get(name)
+    allowed = VERBS[asked.name.rpartition("job-")[2]].split()
+    if cell and not set(it.vm.names("job", cell)) & set(allowed):
+        it.found("job-verb", name, f"{asked.name} of a job that is {' or '.join(it.vm.names('job', cell))}")
 
 
 @after("event BLOCK_JOB_COMPLETED")

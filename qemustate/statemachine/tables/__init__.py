@@ -7,12 +7,23 @@ from typing import Final
 
 from qemustate.statemachine.guards import GUARDS
 from qemustate.statemachine.rows import Table
-from qemustate.statemachine.tables import backend, device, job, migration, monitor, process, runstate
+from qemustate.statemachine.tables import (
+    backend,
+    device,
+    dump,
+    export,
+    fd,
+    job,
+    migration,
+    monitor,
+    process,
+    runstate,
+)
 
 #: Every machine there is, by name.
 TABLES: Final[dict[str, Table]] = {
     module.TABLE.name: module.TABLE
-    for module in (process, monitor, runstate, device, backend, job, migration)
+    for module in (process, monitor, runstate, device, backend, export, fd, job, migration, dump)
 }
 
 #: Names these tables: a snapshot made with others cannot be read with them.

@@ -45,3 +45,15 @@ TABLE: Final = Table(
     initial="undefined",
     rows=(*_ROWS, *rows("JOB_STATUS_CHANGE undefined", "undefined", "=")),
 )
+
+#: JobVerbTable (job.c): verb -> the statuses in which a job takes it. ``change`` since 8.2.
+VERBS: Final = {
+    "cancel": "created running paused ready standby waiting pending",
+    "pause": "created running paused ready standby",
+    "resume": "created running paused ready standby",
+    "set-speed": "created running paused ready standby",
+    "complete": "ready standby",
+    "finalize": "pending",
+    "dismiss": "concluded",
+    "change": "created running paused ready standby",
+}
