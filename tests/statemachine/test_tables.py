@@ -41,6 +41,12 @@ def test_rows_name_known_states_guards_and_assumptions(name):
     assert set(table.shows) <= set(table.states)
 
 
+@pytest.mark.parametrize("name", TABLES)
+def test_a_row_that_moves_names_its_source(name):
+    """Every row that leads to another state says where the fact comes from."""
+    assert [r for r in TABLES[name].rows if r.source != r.dest and not r.ref] == []
+
+
 def test_every_guard_and_every_assumption_is_used():
     """A guard no row asks for, or an assumption no row or effect leans on, is dead."""
     asked = {

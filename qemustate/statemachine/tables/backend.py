@@ -11,21 +11,23 @@ from typing import Final
 
 from qemustate.statemachine.rows import Table, rows
 
+_REF: Final = "block/monitor, net/net.c, chardev/char.c, qom/qom-qmp-cmds.c: done when answered"
+
 TABLE: Final = Table(
     name="backend",
-    states=("gone", "adding", "present", "removing"),
+    states=("gone", "adding", "present", "removing", ref=_REF),
     initial="gone",
     rows=(
-        *rows("launched", "gone present", "present", cause="command line"),
-        *rows("execute add", "gone", "adding"),
+        *rows("launched", "gone present", "present", cause="command line", ref="-blockdev, -netdev, -chardev, -object"),
+        *rows("execute add", "gone", "adding", ref=_REF),
         *rows("execute add", "adding present removing", "="),
-        *rows("return add", "adding gone removing", "present", cause="added"),
-        *rows("error add", "adding", "gone", cause="refused"),
+        *rows("return add", "adding gone removing", "present", cause="added", ref=_REF),
+        *rows("error add", "adding", "gone", cause="refused", ref=_REF),
         *rows("error add", "gone present removing", "="),
-        *rows("execute del", "present", "removing"),
+        *rows("execute del", "present", "removing", ref=_REF),
         *rows("execute del", "gone adding removing", "="),
-        *rows("return del", "removing present adding", "gone", cause="removed"),
-        *rows("error del", "removing", "present", cause="refused"),
+        *rows("return del", "removing present adding", "gone", cause="removed", ref=_REF),
+        *rows("error del", "removing", "present", cause="refused", ref=_REF),
         *rows("error del", "gone adding present", "="),
         *rows("unanswered", "adding removing", "gone present", ref="the answer will not come"),
         *rows("unanswered", "gone present", "="),

@@ -40,9 +40,9 @@ _ROWS: list[Row] = [
     *rows("launched", "gone adding planned", "present", when="!failover", cause="command line", ref="-device"),
     *rows("launched", "gone adding planned", "hidden", when="failover", cause="command line", ref="-device failover_pair_id="),
     *rows("launched", _THERE, "="),
-    *rows("planned", "gone leaving", "planned", cause="intent"),
+    *rows("planned", "gone leaving", "planned", cause="intent", ref="a record of ours: an intent"),
     *rows("planned", f"{_THERE} planned adding hidden ejected", "="),
-    *rows("plan ended", "planned", "gone"),
+    *rows("plan ended", "planned", "gone", ref="a record of ours: the intent is over"),
     *rows("plan ended", _ANY.replace(" planned ", " "), "="),
     # --- plug
     *rows("execute device_add", "gone planned", "adding", cause="device_add", ref=_ADD),
@@ -88,8 +88,8 @@ _ROWS: list[Row] = [
     *rows("RESET", "unplugging", "present", when="pcie", cause="reset", ref="hw/pci/pcie.c pcie_cap_slot_reset()"),
     *rows("RESET", "unplugging", "present", when="cpu", cause="reset", ref="hw/acpi/cpu.c"),
     *rows("RESET", "unplugging", "present", when="dimm", cause="reset", ref="hw/acpi/memory_hotplug.c"),
-    *rows("RESET", "unplugging", "present leaving unplugging", when="other", cause="reset"),
-    *rows("RESET", "ejected", "leaving", when="acpi", cause="reset"),
+    *rows("RESET", "unplugging", "present leaving unplugging", when="other", cause="reset", ref="hw/pci/shpc.c, hw/ppc/spapr_drc.c, hw/s390x: each its own rule"),
+    *rows("RESET", "ejected", "leaving", when="acpi", cause="reset", ref=f"{_PCIHP} acpi_pcihp_reset()"),
     *rows("RESET", "present-off", "present", cause="reset", ref="hw/pci/pcie.c pcie_cap_slot_reset(): occupied slots get power"),
     *rows("RESET", "present planned adding hidden leaving gone", "="),
     # --- told by a query

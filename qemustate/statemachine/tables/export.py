@@ -11,6 +11,7 @@ from typing import Final
 
 from qemustate.statemachine.rows import Table, rows
 
+_REF = "block/export/export.c qmp_block_export_add(), qmp_block_export_del()"
 _ALL = "gone adding present leaving"
 
 TABLE: Final = Table(
@@ -18,13 +19,13 @@ TABLE: Final = Table(
     states=("gone", "adding", "present", "leaving"),
     initial="gone",
     rows=(
-        *rows("execute add", "gone", "adding"),
+        *rows("execute add", "gone", "adding", ref=_REF),
         *rows("execute add", "adding present leaving", "="),
-        *rows("return add", _ALL, "present", cause="added"),
-        *rows("error add", "adding", "gone", cause="refused"),
+        *rows("return add", _ALL, "present", cause="added", ref=_REF),
+        *rows("error add", "adding", "gone", cause="refused", ref=_REF),
         *rows("error add", "gone present leaving", "="),
         *rows("execute del", _ALL, "="),
-        *rows("return del", "present leaving", "leaving", cause="removal asked"),
+        *rows("return del", "present leaving", "leaving", cause="removal asked", ref=_REF),
         *rows("return del", "gone adding", "gone", ref="BLOCK_EXPORT_DELETED came before the reply"),
         *rows("error del", _ALL, "="),
         *rows("BLOCK_EXPORT_DELETED", _ALL, "gone", cause="BLOCK_EXPORT_DELETED", ref="block/export/export.c blk_exp_delete_bh()"),

@@ -20,8 +20,14 @@ TABLE: Final = Table(
     states=("closed", "connecting", "negotiating", "ready", "stalled", "held"),
     initial="closed",
     rows=(
-        *rows("opened", f"closed {_OPEN}", "connecting", cause="connect"),
-        *rows("held", "connecting held", "held", cause="another client"),
+        *rows("opened", f"closed {_OPEN}", "connecting", cause="connect", ref="a record of ours: connect(2)"),
+        *rows(
+            "held",
+            "connecting held",
+            "held",
+            cause="another client",
+            ref="chardev/char-socket.c: one client at a time",
+        ),
         *rows(
             "greeting",
             "closed connecting held",
@@ -43,7 +49,9 @@ TABLE: Final = Table(
             "negotiating",
             ref="QEMU answers Expecting capabilities negotiation",
         ),
-        *rows("answer", "ready stalled", "ready", cause="answered"),
+        *rows(
+            "answer", "ready stalled", "ready", cause="answered", ref="monitor/qmp.c monitor_qmp_respond()"
+        ),
         *rows("answer", "closed", "ready", ref="a trace that began in the middle"),
         *rows(
             "answer",
@@ -52,7 +60,19 @@ TABLE: Final = Table(
             ref="the reply to a client that left goes to the next one",
         ),
         *rows("deadline", "connecting", "=", ref="no greeting yet"),
-        *rows("deadline", "negotiating ready stalled", "stalled", cause="overdue"),
-        *rows("lost", f"closed {_OPEN}", "closed", cause="end of stream"),
+        *rows(
+            "deadline",
+            "negotiating ready stalled",
+            "stalled",
+            cause="overdue",
+            ref="a record of ours: a deadline passed",
+        ),
+        *rows(
+            "lost",
+            f"closed {_OPEN}",
+            "closed",
+            cause="end of stream",
+            ref="a record of ours: read(2) gave nothing",
+        ),
     ),
 )

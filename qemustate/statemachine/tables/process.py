@@ -17,7 +17,13 @@ TABLE: Final = Table(
     states=("not-started", "running", "ending", "exited"),
     initial="not-started",
     rows=(
-        *rows("spawned", "not-started running exited", "running", cause="launch"),
+        *rows(
+            "spawned",
+            "not-started running exited",
+            "running",
+            cause="launch",
+            ref="a record of ours: somebody started it",
+        ),
         *rows("greeting", "not-started running", "running", ref="only a running QEMU greets"),
         *rows("greeting", "ending", "=", ref="a QEMU about to exit may still greet"),
         *rows("return quit", "running ending", "ending", cause="quit", ref="monitor/qmp-cmds.c qmp_quit()"),
@@ -30,7 +36,13 @@ TABLE: Final = Table(
             "lost", "running", "running exited", ref="a dropped connection, or a process gone without a word"
         ),
         *rows("lost", "ending", "ending exited", ref="qemu_cleanup() closes the monitors, then exits"),
-        *rows("exited", "not-started running ending", "exited", cause="exit"),
+        *rows(
+            "exited",
+            "not-started running ending",
+            "exited",
+            cause="exit",
+            ref="a record of ours: wait4(2), or a pidfd",
+        ),
     ),
     shows={"ending": "running"},
 )
