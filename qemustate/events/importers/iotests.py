@@ -16,6 +16,7 @@ from qemustate.events.importers import qmp_text
 from qemustate.events.importers.conversation import Entry, Skipped
 from qemustate.events.importers.files import TraceFile
 from qemustate.events.importers.qmp_text import Dialect, read_dialect
+from qemustate.qmp.jsontext import JsonError, decode, print_qemu
 
 #: A mask, or what the tests and QEMU's image tools print besides QMP.
 _SNIFF: Final = re.compile(
@@ -48,7 +49,16 @@ def _repair(line: bytes) -> bytes:
     if line.rstrip().endswith(b"QMP_VERSION"):
         # Alone, or in the braces of a pretty-printed greeting.
         return b'"QMP": {}\n' if line.startswith(b" ") else b'{"QMP": {}}\n'
-    return _MASKED.sub(_quoted, line)
+    line = _MASKED.sub(_quoted, line)
+    return _unlisted(line) if line.startswith(b'[{"') and b'"event"' in line else line
+
+
+def _unlisted(line: bytes) -> bytes:
+    """Return the messages of a list one after the other: so are several events of one kind printed."""
+    try:
+        return b"\n".join(print_qemu(it) for it in decode(line)) + b"\n"
+    except JsonError:
+        return line
 
 
 def _quoted(found: re.Match[bytes]) -> bytes:

@@ -35,6 +35,10 @@ WARNING: something: ELSE
 *** done
 """
 
+LISTED = b"""[{"data": {"id": "e"}, "event": "BLOCK_EXPORT_DELETED", "timestamp": {"microseconds": "USECS", "seconds": "SECS"}}]
+[{"start": 0}, {"event": 5}]
+"""
+
 PYTHON = b"""=== Begin ===
 {"execute": "job-dismiss", "arguments": {"id": "j"}}
 {"data": {"id": "j", "status": "null"}, "event": "JOB_STATUS_CHANGE", "timestamp": {"microseconds": "USECS", "seconds": "SECS"}}
@@ -69,3 +73,9 @@ def test_a_damaged_message_is_counted(imported):
     it = imported("iotests", OUTPUT + b'{"return": }\n' + PYTHON)
     assert it.skipped.first == [("t0.jsonl", 32, "JSON parse error, expecting value")]
     assert it.said[-1] == "JOB_STATUS_CHANGE"
+
+
+def test_a_list_of_events(imported):
+    """Events in a list are messages; other lists are not."""
+    it = imported("iotests", PYTHON + LISTED)
+    assert it.said == ["gap", "job-dismiss", "JOB_STATUS_CHANGE", "BLOCK_EXPORT_DELETED"]
