@@ -15,7 +15,7 @@ _REF: Final = "block/monitor, net/net.c, chardev/char.c, qom/qom-qmp-cmds.c: don
 
 TABLE: Final = Table(
     name="backend",
-    states=("gone", "adding", "present", "removing", ref=_REF),
+    states=("gone", "adding", "present", "removing"),
     initial="gone",
     rows=(
         *rows("launched", "gone present", "present", cause="command line", ref="-blockdev, -netdev, -chardev, -object"),
@@ -24,7 +24,7 @@ TABLE: Final = Table(
         *rows("return add", "adding gone removing", "present", cause="added", ref=_REF),
         *rows("error add", "adding", "gone", cause="refused", ref=_REF),
         *rows("error add", "gone present removing", "="),
-        *rows("execute del", "present", "removing", ref=_REF),
+        *rows("execute del", "present", "removing"),
         *rows("execute del", "gone adding removing", "="),
         *rows("return del", "removing present adding", "gone", cause="removed", ref=_REF),
         *rows("error del", "removing", "present", cause="refused", ref=_REF),
