@@ -26,6 +26,7 @@ from qemustate.statemachine.stepping import (
     step_named,
     step_vm,
 )
+from qemustate.statemachine.tables.device import GOING
 
 Kind = Callable[[VM, dict[str, Any]], None]
 
@@ -176,7 +177,7 @@ def _begin_late(vm: VM) -> None:
 
 
 #: What may have begun where nobody looked.
-_UNSEEN: Final = ("migrate-sent", "outgoing", "colo", "saving", "loading", *CAUSES)
+_UNSEEN: Final = ("migrate-sent", "outgoing", "colo", "saving", "loading", "reset-meanwhile", *CAUSES)
 
 
 def _know_nothing(vm: VM) -> None:
@@ -220,7 +221,10 @@ def _unanswered(vm: VM) -> None:
         if not subject:
             continue
         if name in ("device_add", "device_del"):
-            step_device(vm, device_name(subject), device(vm, subject), f"unanswered {name}")
+            cell = device(vm, subject)
+            if name == "device_add" and cell.belief & vm.watch.device.of(GOING):
+                cell.doubtful += 1
+            step_device(vm, device_name(subject), cell, f"unanswered {name}")
         elif name == "block-export-add":
             step_named(vm, "export", subject, "unanswered")
         elif name in _BACKEND_COMMANDS:
@@ -246,7 +250,8 @@ def _gap(vm: VM, _body: dict[str, Any]) -> None:
     _unanswered(vm)
     if vm.profile & guards.may("incoming"):
         set_guards(vm, opens=("incoming",))
-    set_guards(vm, denies=("new",), opens=_UNSEEN)
+    held = guards.names(vm.profile, ("migrate-sent",))["migrate-sent"]
+    set_guards(vm, denies=("new",), opens=_UNSEEN[1:] if held else _UNSEEN)
     for machine in ("runstate", "migration"):
         cell = getattr(vm, machine)
         _widen(vm, machine, cell)

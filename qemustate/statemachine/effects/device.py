@@ -15,7 +15,7 @@ from qemustate.statemachine.stepping import (
     settle,
     step_device,
 )
-from qemustate.statemachine.tables.device import IN_QOM, NOT_IN_QOM
+from qemustate.statemachine.tables.device import GOING, IN_QOM, NOT_IN_QOM
 
 
 def _identified(data: dict[str, Any]) -> str:
@@ -35,7 +35,7 @@ def device_added(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     if not name:
         return
     cell, watcher = device(vm, name, ours=True), vm.watch.device
-    if cell.belief & watcher.of(_GOING) and cell.kind & _MAY_BE_OTHER:
+    if cell.belief & watcher.of(GOING) and cell.kind & _MAY_BE_OTHER:
         if cell.belief & watcher.of(_FREE) or cell.kind & _MAY_BE_CPU:
             cell.doubtful += 1
         else:
@@ -67,8 +67,7 @@ def device_del_taken(vm: VM, data: dict[str, Any], _answer: Any) -> None:
         _race(vm, device_name(name), cell, over=True)
 
 
-#: Of the states that leave an id free: those in which DEVICE_DELETED is still due, and the others.
-_GOING: Final = ("leaving", "unplugging", "ejected")
+#: Of the states that leave an id free, those in which DEVICE_DELETED has come or is not due; see ``GOING``.
 _FREE: Final = ("gone", "adding", "planned")
 _MAY_BE_CPU: Final = guards.may("cpu")
 _MAY_BE_OTHER: Final = guards.maynot("cpu")
@@ -106,6 +105,7 @@ def device_deleted(vm: VM, data: dict[str, Any], _answer: Any) -> None:
             return
         if cell.doubtful:
             cell.doubtful -= 1
+            _race(vm, name, cell)
             _perhaps(vm, name, cell, "DEVICE_DELETED")
             return
         if not cell.generation:
@@ -120,6 +120,7 @@ def device_deleted(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     parent = path.removeprefix("/machine/peripheral/").split("/")[0]
     if path.startswith("/machine/peripheral/") and parent in vm.devices:
         if vm.devices[parent].doubtful:
+            _race(vm, parent, vm.devices[parent])
             _perhaps(vm, parent, vm.devices[parent], "DEVICE_DELETED child")
         elif not vm.devices[parent].outstanding:
             _race(vm, parent, vm.devices[parent])

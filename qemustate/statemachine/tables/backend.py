@@ -18,7 +18,13 @@ TABLE: Final = Table(
     states=("gone", "adding", "present", "removing"),
     initial="gone",
     rows=(
-        *rows("launched", "gone present", "present", cause="command line", ref="-blockdev, -netdev, -chardev, -object"),
+        *rows(
+            "launched",
+            "gone present",
+            "present",
+            cause="command line",
+            ref="-blockdev, -netdev, -chardev, -object",
+        ),
         *rows("execute add", "gone", "adding", ref=_REF),
         *rows("execute add", "adding present removing", "="),
         *rows("return add", "adding gone removing", "present", cause="added", ref=_REF),

@@ -125,5 +125,7 @@ TABLE: Final = Table(
 IN_QOM: Final = ("present", "present-off", "unplugging")
 #: Internal states in which QOM does not.
 NOT_IN_QOM: Final = ("gone", "leaving", "ejected", "hidden", "planned", "adding")
+#: Internal states in which its DEVICE_DELETED may still be due, though the id is free or soon will be.
+GOING: Final = ("leaving", "unplugging", "ejected")
 #: Internal states that RESUME or RESET may change; in the others those rows stay.
 RESTLESS: Final = ("present-off", "unplugging", "ejected")
