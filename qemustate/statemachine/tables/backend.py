@@ -30,7 +30,7 @@ TABLE: Final = Table(
         *rows("return add", "adding gone removing", "present", cause="added", ref=_REF),
         *rows("error add", "adding", "gone", cause="refused", ref=_REF),
         *rows("error add", "gone present removing", "="),
-        *rows("execute del", "present", "removing"),
+        *rows("execute del", "present", "removing", ref=_REF),
         *rows("execute del", "gone adding removing", "="),
         *rows("return del", "removing present adding", "gone", cause="removed", ref=_REF),
         *rows("error del", "removing", "present", cause="refused", ref=_REF),
