@@ -13,7 +13,7 @@ from qemustate.cli.follow import follow
 from qemustate.cli.lines import Changes
 from qemustate.errors import BadInput
 from qemustate.replay.check import Report, Until, check
-from qemustate.replay.life import explain
+from qemustate.replay.life import Life, lives
 from qemustate.replay.source import Source, Trace
 from qemustate.replay.subject import Subject
 from qemustate.statemachine import describe
@@ -23,7 +23,7 @@ Prints a line for each record that changed something, then the state, then what 
 A time to the millisecond, as it is printed, includes that millisecond.
 Of states joined by "|" each is possible: the facts so far do not tell which it is.
 
-A WHAT is vm, device=ID, job=ID, node=ID, netdev=ID, chardev=ID, object=ID, the name of a machine (runstate), or an
+A WHAT is vm, device=ID, job=ID, node=ID (or netdev, chardev, object, export, fd), the name of a machine (runstate), or an
 ID alone. --explain tells its life: every record that names or changes it, its state, and what is still missing.
 
 exit status:
@@ -69,33 +69,36 @@ def run(args: argparse.Namespace) -> int:
     if until.time is not None and "times" in source.lacks:
         raise BadInput(args.trace, expected="a trace with times", seen=f"{source.format}, which has none")
     traces = source.vm(args.vm)
-    if args.json:
-        vms = [_json(trace, until, only, args.explain) for trace in traces]
-        print_json(
-            {"schema": 1, "source": {"format": source.format, "lacks": list(source.lacks)}, "vms": vms}
-        )
-        return 0
-    for trace in traces:
-        if args.explain:
-            _explain(trace, until, args.explain)
-        else:
+    if args.explain:
+        _lives(lives(traces, args.explain, until), source, as_json=args.json)
+    elif args.json:
+        _document(source, [_json(trace, until, only) for trace in traces])
+    else:
+        for trace in traces:
             _text(trace, until, only)
     return 0
 
 
-def _json(trace: Trace, until: Until, only: Subject | None, explained: str | None) -> dict[str, Any]:
-    if explained:
-        return {"name": trace.name, "life": msgspec.to_builtins(explain(trace, explained, until))}
+def _document(source: Source, vms: list[dict[str, Any]]) -> None:
+    print_json({"schema": 1, "source": {"format": source.format, "lacks": list(source.lacks)}, "vms": vms})
+
+
+def _json(trace: Trace, until: Until, only: Subject | None) -> dict[str, Any]:
     with Progress(trace.shown) as progress:
         report = check(trace, until, progress=progress)
     tell_skipped(trace)
     return report.to_json() if only is None else only.filtered(report.to_json())
 
 
-def _explain(trace: Trace, until: Until, explained: str) -> None:
-    for line in explain(trace, explained, until).lines():
-        print(line)
-    tell_skipped(trace)
+def _lives(told: list[tuple[Trace, Life]], source: Source, *, as_json: bool) -> None:
+    if as_json:
+        _document(source, [{"name": it.name, "life": msgspec.to_builtins(life)} for it, life in told])
+    for trace, life in told:
+        if len(told) > 1 and not as_json:
+            print(f"vm {trace.name}:")
+        for line in () if as_json else life.lines():
+            print(line)
+        tell_skipped(trace)
 
 
 def _text(trace: Trace, until: Until, only: Subject | None) -> None:

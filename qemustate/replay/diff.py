@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -178,10 +178,10 @@ def _possible(vm: VM, machine: str, cell: Cell | None) -> tuple[str, ...]:
     """Return what a cell may be; what was never heard of is absent, or anything where the beginning was not seen."""
     watcher = vm.watcher(machine)
     if cell is None:
-        return watcher.names(watcher.all if vm.late else watcher.of((_ABSENT.get(machine, "gone"),)))
-    # A job that was never heard of is as one that is gone.
-    return tuple(dict.fromkeys("null" if it == "undefined" else it for it in vm.names(machine, cell)))
+        return _settled(watcher.names(watcher.all if vm.late else watcher.initial))
+    return _settled(vm.names(machine, cell))
 
 
-#: What a name is that was never heard of; of all others ``gone``.
-_ABSENT: Final = {"job": "null"}
+def _settled(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names with one for jobs that are not there: never heard of, or gone."""
+    return tuple(dict.fromkeys("null" if it == "undefined" else it for it in names))

@@ -82,14 +82,11 @@ class Groups:
 
     def close(self, found: Iterable[Finding]) -> None:
         """Take what was found at the end of the trace, about earlier records."""
-        unanswered = self.answers.unanswered()
+        known: dict[int, Pair] = {seq: (it, None) for seq, it in self.answers.unanswered().items()}
+        known |= {pair[0][0]: pair for pair in self._moved.values()}
         for finding in found:
-            moved = self._moved.get(finding.subject)
-            if moved is not None and moved[0][0] == finding.seq:
-                self._add(finding, [moved])
-            else:
-                command = unanswered.get(finding.seq)
-                self._add(finding, [(command, None)] if command is not None else [])
+            pair = known.get(finding.seq)
+            self._add(finding, [] if pair is None else [pair])
 
     def all(self) -> list[Group]:
         """Return the groups, by the record of their first finding."""

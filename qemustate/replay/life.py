@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -34,6 +34,9 @@ WAITS: Final = {
     ("job", "pending"): "pending{since}; it waits for job-finalize",
     ("job", "aborting"): "aborting{since}; it is not concluded",
     ("job", "concluded"): "concluded{since}; it waits for job-dismiss",
+    ("export", "adding"): "adding it was asked for{since}; no answer yet",
+    ("export", "leaving"): "removing it was asked for{since}; BLOCK_EXPORT_DELETED has not come",
+    ("dump", "active"): "dumping{since}; DUMP_COMPLETED has not come",
     **{(kind, "adding"): "adding it was asked for{since}; no answer yet" for kind in BACKENDS},
     **{(kind, "removing"): "removing it was asked for{since}; no answer yet" for kind in BACKENDS},
 }
@@ -83,6 +86,27 @@ class Life(msgspec.Struct, frozen=True):
         yield from (f"  still missing: {it}" for it in self.missing)
 
 
+class _Unknown(BadInput):
+    """A trace knows nothing of a name; another VM's may."""
+
+
+def lives(traces: Sequence[Trace], name: str, until: Until | None = None) -> list[tuple[Trace, Life]]:
+    """Return the lives of what ``name`` stands for in those of several VMs that know it.
+
+    Raises BadInput where none does.
+    """
+    found: list[tuple[Trace, Life]] = []
+    unknown: BadInput | None = None
+    for trace in traces:
+        try:
+            found.append((trace, explain(trace, name, until)))
+        except _Unknown as error:
+            unknown = unknown or error
+    if unknown is not None and not found:
+        raise unknown
+    return found
+
+
 def explain(trace: Trace, name: str, until: Until | None = None) -> Life:
     """Return the life of what ``name`` stands for (see :mod:`qemustate.replay.subject`), up to a record or time.
 
@@ -107,7 +131,7 @@ def explain(trace: Trace, name: str, until: Until | None = None) -> Life:
     cells = subject.cells(vm)
     if not cells:
         known = [it for collection in COLLECTIONS.values() for it in getattr(vm, collection)]
-        raise BadInput(
+        raise _Unknown(
             trace.shown,
             expected=f"something of the name {name}",
             seen=", ".join(known[:20]) or "no name at all",

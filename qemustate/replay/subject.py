@@ -1,7 +1,7 @@
 """What a person asks about: the VM itself, or one device, job or backend.
 
-Written ``vm``, ``device=vd1``, ``job=copy``, ``node=disk0``, ``netdev=...``, ``chardev=...``, ``object=...``, the name
-of a machine (``runstate``), or a bare id, which stands for everything that bears it.
+Written ``vm``, ``device=vd1``, ``job=copy``, ``node=disk0`` (or ``netdev``, ``chardev``, ``object``, ``export``, ``fd``), the
+name of a machine of the VM (``runstate``), or a bare id, which stands for everything that bears it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from qemustate.statemachine.state import BACKENDS, VM, Cell
 from qemustate.statemachine.stepping import device_name
 
 #: The machines of which a VM has one.
-OF_THE_VM: Final = ("process", "monitor", "runstate", "migration")
+OF_THE_VM: Final = ("process", "monitor", "runstate", "migration", "dump")
 
 #: Machine -> the collection of :class:`~qemustate.statemachine.state.VM` that holds its cells, by id.
-COLLECTIONS: Final = {"device": "devices", "job": "jobs", **BACKENDS}
+COLLECTIONS: Final = {"device": "devices", "job": "jobs", **BACKENDS, "export": "exports", "fd": "fds"}
 
 
 class Subject(msgspec.Struct, frozen=True):

@@ -4,7 +4,7 @@ import pytest
 
 from qemustate.errors import BadInput
 from qemustate.replay.check import Until, check
-from qemustate.replay.life import COMING, GOALS, NEVER, WAITS, explain
+from qemustate.replay.life import COMING, GOALS, NEVER, WAITS, explain, lives
 from qemustate.replay.source import Source
 from qemustate.statemachine import guards
 from qemustate.statemachine.observer import observer
@@ -150,3 +150,12 @@ def test_the_phrases_are_about_what_there_is():
     assert set(NEVER.values()) <= set(guards.DEVICE_KINDS)
     shown = {observer("device", None).table.shown(state) for state in observer("device", None).table.states}
     assert {name for pair in GOALS.items() for names in pair for name in names} <= shown
+
+
+def test_of_many_vms_those_that_know_the_name():
+    """A name that one VM knows is told of that VM; one that none knows is refused."""
+    traces = [Source(story_of(name)).vms[0] for name in ("quit", "unplug_ignored", "cpu")]
+    assert [trace.name for trace, _ in lives(traces, "vd1")] == ["unplug_ignored"]
+    assert [trace.name for trace, _ in lives(traces, "vm")] == ["quit", "unplug_ignored", "cpu"]
+    with pytest.raises(BadInput, match="expected something of the name nobody, saw qmp, judge"):
+        lives(traces, "nobody")

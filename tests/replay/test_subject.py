@@ -5,7 +5,9 @@ import pytest
 from qemustate.errors import BadInput
 from qemustate.replay.check import check
 from qemustate.replay.source import Source
-from qemustate.replay.subject import Subject
+from qemustate.replay.subject import COLLECTIONS, OF_THE_VM, Subject
+from qemustate.statemachine.observer import Watchers
+from qemustate.statemachine.state import BACKENDS, VM
 
 from .conftest import STORIES
 
@@ -76,12 +78,7 @@ def test_a_contract_can_be_narrowed():
     assert kept["nodes"] == kept["chardevs"] == {}
     assert kept["runstate"] == whole["runstate"]
     assert set(Subject.read("vd1").cells(report.vm)) == {("device", "vd1")}
-    assert {machine for machine, _ in Subject.read("vm").cells(report.vm)} == {
-        "process",
-        "monitor",
-        "runstate",
-        "migration",
-    }
+    assert set(Subject.read("vm").cells(report.vm)) == {(machine, "") for machine in OF_THE_VM}
 
 
 @pytest.mark.parametrize(
@@ -97,3 +94,11 @@ def test_a_contract_can_be_narrowed():
 def test_findings_of_a_subject(text, about, yes):
     """A finding about a device is not about the VM, and the other way round."""
     assert Subject.read(text).concerns(about) is yes
+
+
+def test_nothing_is_left_out():
+    """Every machine can be asked about, and has its place in the state."""
+    assert {*OF_THE_VM, *COLLECTIONS, "backend"} == {*Watchers._fields, *BACKENDS}
+    vm = VM()
+    assert set(Subject.read("").cells(vm)) == {(machine, "") for machine in OF_THE_VM}
+    assert all(getattr(vm, collection) == {} for collection in COLLECTIONS.values())
