@@ -8,7 +8,7 @@ from typing import Any, Final
 from qemustate.statemachine import guards
 from qemustate.statemachine.evidence import JOB_COMMANDS
 from qemustate.statemachine.state import VM
-from qemustate.statemachine.stepping import job, narrow, set_guards, step, step_vm
+from qemustate.statemachine.stepping import job, narrow, set_guards, settle, step, step_vm
 from qemustate.statemachine.tables.job import STATUSES
 
 
@@ -21,12 +21,15 @@ def job_status(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     cell = vm.jobs.get(name) or job(vm, name)
     if trigger == _CREATED:
         cell.error = ""
-        cell.type = next((JOB_COMMANDS[p[1]] for p in vm.pending.values() if p[1] in JOB_COMMANDS), cell.type)
+        asked = (p for p in vm.pending.values() if p[1] in JOB_COMMANDS and p[2].get("job-id", name) == name)
+        cell.type = next((JOB_COMMANDS[p[1]] for p in asked), "")
     step(vm, "job", vm.watch.job, cell, trigger, name)
     if cell.type in _STOPPING:
         couple_jobs(vm, data, None)
         if cell.type == "snapshot-save":
             _saved(vm, data["status"])
+    elif not cell.type and (vm.late or vm.profile & _OTHERS):
+        _perhaps_saved(vm, data["status"])
     if vm.profile & _ENDING:
         step_vm(vm, "runstate", "teardown")
 
@@ -34,6 +37,7 @@ def job_status(vm: VM, data: dict[str, Any], _answer: Any) -> None:
 _TRIGGERS: Final[dict[Any, str]] = {status: f"JOB_STATUS_CHANGE {status}" for status in STATUSES}
 _CREATED: Final = _TRIGGERS["created"]
 _ENDING: Final = guards.may("ending")
+_OTHERS: Final = guards.may("others")
 #: Job types that stop the VM (migration/savevm.c).
 _STOPPING: Final = ("snapshot-save", "snapshot-load")
 
@@ -44,6 +48,14 @@ def _saved(vm: VM, status: str) -> None:
         step_vm(vm, "migration", "saving")
     elif status == "pending":
         step_vm(vm, "migration", "saved")
+
+
+def _perhaps_saved(vm: VM, status: str) -> None:
+    """A job of a type that nobody here knows may be such a snapshot."""
+    trigger = {"running": "saving", "pending": "saved"}.get(status)
+    after = trigger and vm.watch.migration.image(trigger, vm.migration.belief, vm.profile)
+    if after and not after.impossible:
+        settle(vm, "migration", vm.migration, vm.migration.belief | after.belief, "snapshot")
 
 
 def block_job_ended(vm: VM, data: dict[str, Any], _answer: Any) -> None:
