@@ -24,7 +24,7 @@ from typing import Final
 from qemustate.events.importers import libvirt_domain, libvirt_marks
 from qemustate.events.importers.conversation import Entry, Found, Skipped
 from qemustate.events.importers.files import TraceFile, blocks
-from qemustate.events.importers.libvirt_marks import Blocks, Mark, marks
+from qemustate.events.importers.libvirt_marks import EVERY, Blocks, Mark, marks, patterns_for
 from qemustate.events.importers.libvirt_reading import Reading
 from qemustate.events.importers.libvirt_sessions import THREAD, Session, Sessions, Uses
 
@@ -61,7 +61,7 @@ def find(files: Sequence[TraceFile], cut: Blocks = blocks) -> list[Found]:
     found = []
     for name, sessions in survey.vms(set(domains)).items():
         own = domains.pop(name, [])
-        reading = partial(_read, daemon, own, name, survey.uses, {it.number: it for it in sessions}, cut)
+        reading = partial(_read, daemon, own, name, survey.uses, {it.key: it for it in sessions}, cut)
         found.append(Found(name, survey.lacks(sessions, told=bool(own)), reading))
     for name, own in domains.items():
         reading = partial(_read, [], own, name, survey.uses, {}, cut)
@@ -74,15 +74,16 @@ def _read(
     domain: Sequence[TraceFile],
     name: str,
     uses: Uses,
-    sessions: dict[int, Session],
+    sessions: dict[tuple[bytes, int], Session],
     cut: Blocks,
     skipped: Skipped,
 ) -> Iterator[Entry]:
     """Yield the entries of one VM."""
     launches = [entry for file in domain for entry in libvirt_domain.read(file, skipped)]
     reading = Reading(name.encode(), uses, sessions, launches, skipped)
+    patterns = patterns_for(it.pointer for it in sessions.values()) if uses.whole else EVERY
     for number, file in enumerate(daemon):
-        for mark in marks(file, cut):
+        for mark in marks(file, cut, patterns):
             yield from reading.see(number, file.name, mark)
     yield from reading.rest()
 
@@ -100,7 +101,7 @@ class _Survey:
     def __init__(self) -> None:
         self.uses = Uses()
         self._sessions = Sessions(self.uses)
-        self._all: dict[int, Session] = {}
+        self._all: dict[tuple[bytes, int], Session] = {}
         self._starts: dict[bytes, list[int]] = {}
         self._greetings: dict[bytes, list[tuple[int, int]]] = {}
 
@@ -108,20 +109,20 @@ class _Survey:
         for mark in found:
             self.uses.note(mark)
             if mark.kind == "starting":
-                self._starts.setdefault(mark.text, []).append(self._sessions.position)
+                self._starts.setdefault(mark.text, []).append(self._sessions.place)
             session = self._sessions.see(mark)
             if mark.kind == "line" and mark.text.startswith(b'{"QMP"'):
                 self._greetings.setdefault(mark.thread, []).append((file, mark.line))
             if session is None:
                 continue
-            self._all[session.number] = session
+            self._all[session.key] = session
             self._note(session, mark)
 
     def _note(self, session: Session, mark: Mark) -> None:
         kind = mark.kind
         session.seen.add(kind)
         if kind in ("named", "job"):
-            session.name = mark.text
+            session.name, session.short = mark.text, False
         elif kind == "send":
             session.probe = session.probe and _ASKED.match(mark.text) is not None
         elif kind in ("reply", "event", "write"):
@@ -131,6 +132,7 @@ class _Survey:
             at = mark.text.find(b"/monitor.sock") if kind == "reply" else -1
             if at >= 0 and (told := _SOCKET.search(mark.text)) is not None:
                 session.domain = told[1]
+                session.short = not session.name
                 session.name = session.name or told[2]
 
     def vms(self, logged: set[str]) -> dict[str, list[Session]]:
@@ -139,12 +141,13 @@ class _Survey:
         if not self.uses.lines:
             wanted = [it for it in wanted if not it.pointer.startswith(THREAD)]
         wanted = [it for it in wanted if it.name or not it.probe or "close" not in it.seen] or wanted
-        names = sorted(logged | {it.name.decode(errors="replace") for it in wanted})
+        names = sorted(logged | {it.name.decode(errors="replace") for it in self._all.values()})
         vms: dict[str, list[Session]] = {}
         pointers: Counter[bytes] = Counter()
         for it in wanted:
             if it.name:
-                name = _whole(it.name.decode(errors="replace"), names)
+                name = it.name.decode(errors="replace")
+                name = _whole(name, names) if it.short else name
             else:
                 pointers[it.pointer] += 1
                 count = pointers[it.pointer]
@@ -158,8 +161,8 @@ class _Survey:
         """Note which sessions are the first with a new QEMU."""
         before: Session | None = None
         for it in sessions:
-            since = before.number if before else 0
-            started = any(since <= at <= it.number for at in self._starts.get(it.name, ()))
+            since = before.place if before else 0
+            started = any(since <= at <= it.place for at in self._starts.get(it.name, ()))
             other = before is not None and it.domain and before.domain and it.domain != before.domain
             it.fresh = started or bool(other)
             before = it

@@ -10,6 +10,7 @@ from qemustate.events.importers.conversation import Conversation, Entry, Skipped
 from qemustate.events.importers.files import LINE_LIMIT
 from qemustate.events.importers.libvirt_marks import Mark
 from qemustate.events.importers.libvirt_sessions import Session, Sessions, Uses
+from qemustate.events.importers.times import read_time
 from qemustate.qmp.framing import Document
 from qemustate.qmp.jsontext import JsonError, decode, print_qemu
 
@@ -21,7 +22,12 @@ class Reading:
     """Takes all marks of a log in order, and yields the entries of the VM whose ``sessions`` these are."""
 
     def __init__(
-        self, name: bytes, uses: Uses, sessions: dict[int, Session], launches: list[Entry], skipped: Skipped
+        self,
+        name: bytes,
+        uses: Uses,
+        sessions: dict[tuple[bytes, int], Session],
+        launches: list[Entry],
+        skipped: Skipped,
     ) -> None:
         self._name, self._uses, self._wanted, self._skipped = name, uses, sessions, skipped
         self._sessions = Sessions(uses)
@@ -39,15 +45,15 @@ class Reading:
         origin = (name, mark.line)
         kind = mark.kind
         if kind == "daemon":
-            yield from self._lose(mark.time, origin, "libvirt was started again")
+            yield from self._lose(read_time(mark.when), origin, "libvirt was started again")
         elif kind == "stopped":
             if mark.text == self._name and not self._logged:
-                yield from self._stop(mark.time, origin, mark.more[0].decode())
+                yield from self._stop(read_time(mark.when), origin, mark.more.decode())
         elif kind == "line" and not self._uses.lines:
             if (file, mark.line) in self._greetings:
                 yield from self._message(mark, origin, client=False)
-        elif session is not None and session.number in self._wanted:
-            yield from self._own(self._wanted[session.number], mark, origin)
+        elif session is not None and session.key in self._wanted:
+            yield from self._own(self._wanted[session.key], mark, origin)
 
     def rest(self) -> Iterator[Entry]:
         """Yield what the domain's log tells after the last mark."""
@@ -57,13 +63,13 @@ class Reading:
     def _own(self, session: Session, mark: Mark, origin: tuple[str, int]) -> Iterator[Entry]:
         """Yield the entries of a mark of one of the VM's sessions."""
         kind = mark.kind
-        while self._launches and (mark.time >= self._launches[-1][1] or not self._uses.times):
+        while self._launches and (read_time(mark.when) >= self._launches[-1][1] or not self._uses.times):
             yield from self._told(self._launches.pop())
         if kind == "close":
-            yield from self._lose(mark.time, origin, "libvirt closed its monitor")
+            yield from self._lose(read_time(mark.when), origin, "libvirt closed its monitor")
             return
-        if self._session is None or self._session.number != session.number:
-            yield from self._open(session, mark.time, origin)
+        if self._session is None or self._session is not session:
+            yield from self._open(session, read_time(mark.when), origin)
         if kind == "send" or (kind == "write" and self._uses.writes and self._is_whole(mark)):
             yield from self._message(mark, origin, client=True)
         elif kind in ("reply", "event", "line"):
@@ -118,20 +124,20 @@ class Reading:
         except JsonError as error:
             self._skipped.add(*origin, str(error))
             return []
-        fds = int(_FD.search(mark.more[0]) is not None) if mark.kind == "send" else 0
-        return self._conversation.entries(document, mark.time, origin, client=client, fds=fds)
+        fds = int(_FD.search(mark.more) is not None) if mark.kind == "send" else 0
+        return self._conversation.entries(document, read_time(mark.when), origin, client=client, fds=fds)
 
     def _is_whole(self, mark: Mark) -> bool:
         """Say whether this is the first write of a command: after a short one comes the rest."""
         whole = self._unwritten <= 0
-        if found := _WRITTEN.search(mark.more[0]):
+        if found := _WRITTEN.search(mark.more):
             length, written = map(int, found.groups())
             self._unwritten = (length if whole else self._unwritten) - max(written, 0)
         return whole
 
     def _job(self, mark: Mark, origin: tuple[str, int]) -> list[Entry]:
         """Return the event that libvirt handled when it said this of a job."""
-        name, status = (part.decode(errors="replace") for part in mark.more)
+        name, status = mark.job.decode(errors="replace"), mark.more.decode()
         value = {"event": "JOB_STATUS_CHANGE", "data": {"status": status, "id": name}}
         document = Document(value, print_qemu(value), 0)
-        return self._conversation.entries(document, mark.time, origin, client=False, own=False)
+        return self._conversation.entries(document, read_time(mark.when), origin, client=False, own=False)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from qemustate.events.importers.libvirt_marks import Mark
-
-#: Begins the pointer of a session of which only the thread is known.
-THREAD: Final = b"thread-"
+from qemustate.events.importers.times import read_time
 
 
 class Uses:
@@ -19,10 +17,15 @@ class Uses:
 
     def note(self, mark: Mark) -> None:
         """Note what kind of line there is."""
-        self.times |= mark.time > 0
+        self.times = self.times or read_time(mark.when) > 0
         self._sent |= mark.kind == "send"
         self._received |= mark.kind in ("reply", "event")
         self._job_events |= mark.kind in ("line", "event") and b'"JOB_STATUS_CHANGE"' in mark.text
+
+    @property
+    def whole(self) -> bool:
+        """Whether SEND_MSG and RECV_* tell all that is told."""
+        return self._sent and self._received
 
     @property
     def writes(self) -> bool:
@@ -41,54 +44,68 @@ class Uses:
 
 
 class Session:
-    """One monitor connection: its number (of its first mark in the log), its pointer, and what is known of it.
+    """One monitor connection: its pointer, which one with that pointer it is (from 1), and what is known of it.
 
-    ``name`` and ``domain`` (the number libvirt gave the running domain) are empty where unknown; ``fresh`` says that
-    it is the first with a new QEMU, ``probe`` that only its abilities were asked for; ``seen`` are the kinds of its marks, and
-    ``greetings`` the places (file, line) of its greeting.
+    ``place`` is how many marks came before it. ``name`` and ``domain`` (the number libvirt gave the running domain)
+    are empty where unknown, ``short`` says that the name may be a beginning only; ``fresh`` says that it is the first with a new QEMU, ``probe`` that only its abilities
+    were asked for; ``seen`` are the kinds of its marks, and ``greetings`` the places (file, line) of its greeting.
     """
 
-    def __init__(self, number: int, pointer: bytes, *, opened: bool) -> None:
-        self.number, self.pointer, self.opened = number, pointer, opened
+    def __init__(self, pointer: bytes, count: int, place: int, *, opened: bool) -> None:
+        self.pointer, self.count, self.place, self.opened = pointer, count, place, opened
         self.name = self.domain = b""
-        self.fresh, self.probe = False, opened
+        self.fresh, self.short, self.probe = False, False, opened
         self.seen: set[str] = set()
         self.greetings: set[tuple[int, int]] = set()
 
+    @property
+    def key(self) -> tuple[bytes, int]:
+        """What it is known by in every reading of the log."""
+        return self.pointer, self.count
+
+
+#: Begins the pointer of a session of which only the thread is known.
+THREAD: Final = b"thread-"
+
+#: Marks that show a monitor to be open; others may come before it is, or after.
+_OPEN: Final = frozenset({"new", "send", "write", "reply", "event"})
+
 
 class Sessions:
-    """Follows the monitors through a log; two readings of the same log number the sessions alike."""
+    """Follows the monitors through a log; every reading that sees the marks of a monitor numbers them alike."""
 
     def __init__(self, uses: Uses) -> None:
         self._uses = uses
         self._open: dict[bytes, Session] = {}
         self._threads: dict[bytes, Session] = {}
+        self._counts: dict[bytes, int] = {}
         #: How many marks there were.
-        self.position = 0
+        self.place = 0
 
     def see(self, mark: Mark) -> Session | None:
         """Return the session that a mark belongs to, if it is any one's."""
-        self.position += 1
+        self.place += 1
         kind = mark.kind
+        if kind in _OPEN:
+            session = self._open.get(mark.monitor)
+            if session is None or kind == "new":
+                session = self._begin(mark.monitor, opened=kind == "new")
+            if kind != "send":
+                self._threads[mark.thread] = session
+            return session
         if kind == "daemon":
             self._open.clear()
             self._threads.clear()
             return None
         if kind in ("line", "job"):
             return self._of_thread(mark)
-        if not mark.monitor:
-            return None
         if kind == "close":
             return self._open.pop(mark.monitor, None)
-        session = self._open.get(mark.monitor)
-        if session is None or kind == "new":
-            session = self._begin(mark.monitor, opened=kind == "new")
-        if kind in ("reply", "event", "write"):
-            self._threads[mark.thread] = session
-        return session
+        return self._open.get(mark.monitor)
 
     def _begin(self, pointer: bytes, *, opened: bool) -> Session:
-        session = self._open[pointer] = Session(self.position, pointer, opened=opened)
+        count = self._counts[pointer] = self._counts.get(pointer, 0) + 1
+        session = self._open[pointer] = Session(pointer, count, self.place, opened=opened)
         return session
 
     def _of_thread(self, mark: Mark) -> Session | None:

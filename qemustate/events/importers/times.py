@@ -12,6 +12,7 @@ _ISO: Final = re.compile(
 )
 
 
+@lru_cache(maxsize=256)
 def read_time(text: bytes) -> int:
     """Return the time that ``text`` begins with (ISO 8601, RFC 3339, with a comma or a point); 0 where none.
 
