@@ -14,7 +14,7 @@ class Changes:
     """Prints a line for each record that changed something, of a subject where one is given; counts the others."""
 
     def __init__(self, only: Subject | None = None) -> None:
-        self._answers, self._only = Answers(), only
+        self._answers, self._only = Answers(), only or Subject.read("")
         self.records = self.shown = 0
 
     def see(self, vm: VM, seq: int, time: int, kind: str, body: dict[str, Any]) -> None:
@@ -23,13 +23,11 @@ class Changes:
         only = self._only
         if vm.changed or vm.violations:
             told = self._answers.describe(seq, kind, body)
-            changes = [
-                describe.change(vm, it) for it in vm.changed if only is None or only.covers(it[0], it[1])
-            ]
+            changes = only.changes(vm)
             changes += [
                 f"{rule}: {message}"
                 for rule, name, message in vm.violations
-                if only is None or only.covers(rule.rpartition("-")[0], name)
+                if only.name is None or only.covers(rule.rpartition("-")[0], name)
             ]
             if changes:
                 print(describe.line(seq, time, told, changes))

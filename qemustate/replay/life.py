@@ -119,14 +119,11 @@ def explain(trace: Trace, name: str, until: Until | None = None) -> Life:
         seq, time, kind, body = told
         command = answers.see(told)
         apply(vm, seq, time, kind, body)
-        changed = [it for it in vm.changed if subject.covers(it[0], it[1])]
+        changes = subject.changes(vm)
         asked = command is not None and subject.named_in(_told(command).get("arguments"))
-        if changed or asked or (kind in ("command", "event") and subject.named_in(_named(_told(told)))):
+        if changes or asked or (kind in ("command", "event") and subject.named_in(_named(_told(told)))):
             times[seq] = time
-            text, changes = (
-                describe.record(kind, body, name_of(command)),
-                [describe.change(vm, it) for it in changed],
-            )
+            text = describe.record(kind, body, name_of(command))
             steps.append(Step(seq, iso(time), describe.line(seq, time, text, changes), changes))
     cells = subject.cells(vm)
     if not cells:

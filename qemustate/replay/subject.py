@@ -11,7 +11,8 @@ from typing import Any, Final
 import msgspec
 
 from qemustate.errors import BadInput
-from qemustate.statemachine.state import BACKENDS, VM, Cell
+from qemustate.statemachine import describe
+from qemustate.statemachine.state import BACKENDS, VM, Cell, Change
 from qemustate.statemachine.stepping import device_name
 
 #: The machines of which a VM has one.
@@ -67,6 +68,14 @@ class Subject(msgspec.Struct, frozen=True):
             cells: dict[str, Cell] = getattr(vm, collection)
             found |= {(machine, name): cell for name, cell in cells.items() if self.covers(machine, name)}
         return found
+
+    def changes(self, vm: VM) -> list[str]:
+        """Return a line for each thing that is meant and that the last record changed, from before it to after it."""
+        first: dict[tuple[str, str], Change] = {}
+        for it in vm.changed:
+            if self.covers(it[0], it[1]):
+                first.setdefault((it[0], it[1]), it)
+        return [describe.change(vm, it) for it in first.values()]
 
     def named_in(self, message: Any) -> bool:
         """Say whether a value, at any depth, is the name that is meant, or a QOM path below the device of that name."""

@@ -1,5 +1,7 @@
 """What a person asks about."""
 
+from itertools import pairwise
+
 import pytest
 
 from qemustate.errors import BadInput
@@ -102,3 +104,22 @@ def test_nothing_is_left_out():
     vm = VM()
     assert set(Subject.read("").cells(vm)) == {(machine, "") for machine in OF_THE_VM}
     assert all(getattr(vm, collection) == {} for collection in COLLECTIONS.values())
+
+
+def test_a_record_that_moves_a_machine_twice_is_one_change():
+    """From what it was before the record to what it is after it."""
+    path = next(
+        it for it in STORIES if it.name == "migration_paused.src.jsonl.xz" and it.parent.name == "10.0"
+    )
+    lines, twice = [], 0
+
+    def see(vm, *_):
+        nonlocal twice
+        moved = [(machine, name) for machine, name, _, _ in vm.changed]
+        twice += len(set(moved)) < len(moved)
+        lines.extend(Subject.read("runstate").changes(vm))
+
+    check(Source(path).vms[0], after=see)
+    assert twice > 0
+    states = [line.split(": ")[1].split(" (")[0].split(" -> ") for line in lines]
+    assert all(one[-1] == other[0] for one, other in pairwise(states) if len(other) == 2)
