@@ -5,6 +5,7 @@
 #   make check        style and types only
 #   make golden       rewrite the expected texts of the tests; look at the diff, commit what you understand
 #   make bench        speed, as ratios against the peers
+#   make fuzz         a minute of bytes that nobody thought of, for the importers
 #   make docs         rewrite the generated parts of docs/
 #   make conformance  the tests with everything recorded afresh and every long case
 #   make stories      record tests/stories again
@@ -13,7 +14,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check bench golden docs conformance stories qemu qemu-release guest
+.PHONY: run test check bench fuzz golden docs conformance stories qemu qemu-release guest
 
 run: $(VENV)/base qemu-release
 	$(BIN)/python scripts/main_job.py
@@ -28,6 +29,11 @@ check: $(VENV)/check
 
 bench: $(VENV)/bench qemu-release
 	$(BIN)/python -m bench
+
+FUZZ ?= -max_total_time=60
+fuzz: $(VENV)/fuzz
+	@mkdir -p .cache/fuzz
+	$(BIN)/python fuzz/importers.py -dict=fuzz/importers.dict -max_len=4096 -timeout=10 -rss_limit_mb=2048 $(FUZZ) .cache/fuzz fuzz/seeds
 
 golden: qemu guest $(VENV)/test
 	$(BIN)/pytest --rewrite
@@ -60,6 +66,6 @@ $(VENV)/base: $(BIN)/python pyproject.toml
 	@touch $@
 
 # One stamp per extra of pyproject.toml.
-$(VENV)/test $(VENV)/check $(VENV)/bench: $(VENV)/%: $(BIN)/python pyproject.toml
+$(VENV)/test $(VENV)/check $(VENV)/bench $(VENV)/fuzz: $(VENV)/%: $(BIN)/python pyproject.toml
 	$(BIN)/pip install -q --disable-pip-version-check -e '.[$*]'
 	@touch $@
