@@ -9,7 +9,8 @@ from typing import Any
 from qemustate.errors import BadInput
 from qemustate.replay.check import Report, Until, check
 from qemustate.replay.life import Life, explain
-from qemustate.replay.source import Source, Trace, records
+from qemustate.replay.source import ForeignTrace, Source, Trace, records
+from qemustate.replay.spool import Spool
 from qemustate.replay.timeline import Timeline
 from qemustate.statemachine.rules import Finding
 
@@ -86,7 +87,8 @@ def replay(path: str | os.PathLike[str]) -> list[View]:
     """
     views = []
     for trace in Source(path).vms:
-        timeline = Timeline(partial(records, trace), trace.start(), snapshot=trace.snapshot)
+        read = Spool(trace) if isinstance(trace, ForeignTrace) else partial(records, trace)
+        timeline = Timeline(read, trace.start(), snapshot=trace.snapshot)
         timeline.end()
         views.append(View(trace, timeline, whole=True))
     return views
