@@ -15,7 +15,6 @@ capabilities are passed over where there are others.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -24,19 +23,15 @@ from typing import Final
 from qemustate.events.importers import libvirt_domain, libvirt_marks
 from qemustate.events.importers.conversation import Entry, Found, Skipped
 from qemustate.events.importers.files import TraceFile, blocks
-from qemustate.events.importers.libvirt_marks import EVERY, Blocks, Mark, marks, patterns_for
+from qemustate.events.importers.libvirt_marks import EVERY, LINES, Blocks, Mark, marks, patterns_for
 from qemustate.events.importers.libvirt_reading import Reading
 from qemustate.events.importers.libvirt_sessions import THREAD, Session, Sessions, Uses
-
-_SOCKET: Final = re.compile(rb"/domain-(\d+)-([^\"/]+)/monitor\.sock")
 
 #: VIR_DOMAIN_SHORT_NAME_MAX
 _SHORT: Final = 20
 
-#: All that is asked of a QEMU without a VM, to know what it can do (libvirt src/qemu/qemu_capabilities.c).
-_ASKED: Final = re.compile(
-    rb'\{"execute":"(?:query-(?!chardev|status)|qom-list|device-list-|qmp_capabilities)'
-)
+#: Marks of which one of a monitor is enough for a first look, as they stand in the log.
+_REPEATED: Final = {"send": b"SEND_MSG", "write": b"IO_WRITE", "reply": b"RECV_REPLY", "act": b"act"}
 
 
 def sniff(head: bytes) -> bool:
@@ -57,7 +52,7 @@ def find(files: Sequence[TraceFile], cut: Blocks = blocks) -> list[Found]:
             daemon.append(file)
     survey = _Survey()
     for number, file in enumerate(daemon):
-        survey.look(number, marks(file, cut))
+        survey.look(number, file, cut)
     found = []
     for name, sessions in survey.vms(set(domains)).items():
         own = domains.pop(name, [])
@@ -104,36 +99,42 @@ class _Survey:
         self._all: dict[tuple[bytes, int], Session] = {}
         self._starts: dict[bytes, list[int]] = {}
         self._greetings: dict[bytes, list[tuple[int, int]]] = {}
+        self._known: set[tuple[bytes, bytes]] = set()
 
-    def look(self, file: int, found: Iterator[Mark]) -> None:
-        for mark in found:
+    def look(self, number: int, file: TraceFile, cut: Blocks) -> None:
+        """Look at a file, the first, second, ... by its number; what repeats itself is passed over."""
+        for mark in marks(file, cut, EVERY, self._known):
             self.uses.note(mark)
             if mark.kind == "starting":
                 self._starts.setdefault(mark.text, []).append(self._sessions.place)
+            elif mark.kind in ("new", "close", "daemon"):
+                self._known -= {it for it in self._known if not mark.monitor or it[1] == mark.monitor}
             session = self._sessions.see(mark)
             if mark.kind == "line" and mark.text.startswith(b'{"QMP"'):
-                self._greetings.setdefault(mark.thread, []).append((file, mark.line))
-            if session is None:
-                continue
-            self._all[session.key] = session
-            self._note(session, mark)
+                self._greetings.setdefault(mark.thread, []).append((number, mark.line))
+            if session is not None:
+                self._all[session.key] = session
+                self._note(session, mark)
 
     def _note(self, session: Session, mark: Mark) -> None:
         kind = mark.kind
         session.seen.add(kind)
+        if kind in _REPEATED:
+            self._known.add((_REPEATED[kind], mark.monitor))
         if kind in ("named", "job"):
             session.name, session.short = mark.text, False
-        elif kind == "send":
-            session.probe = session.probe and _ASKED.match(mark.text) is not None
+        elif kind == "socket":
+            session.domain = mark.more
+            session.short = not session.name
+            session.name = session.name or mark.text
+        elif kind == "act":
+            session.probe = False
         elif kind in ("reply", "event", "write"):
             session.probe = session.probe and (kind != "event" or b'"SHUTDOWN"' in mark.text)
             for greeting in self._greetings.pop(mark.thread, ()):
                 session.greetings.add(greeting)
-            at = mark.text.find(b"/monitor.sock") if kind == "reply" else -1
-            if at >= 0 and (told := _SOCKET.search(mark.text)) is not None:
-                session.domain = told[1]
-                session.short = not session.name
-                session.name = session.name or told[2]
+        if self.uses.received:
+            self._known.add(LINES)
 
     def vms(self, logged: set[str]) -> dict[str, list[Session]]:
         """Return the sessions of each VM by its name; ``logged`` are the names of domains with logs of their own."""

@@ -10,6 +10,7 @@ keep only ``libvirtd[PID]: TEXT``. The texts that matter, with the format string
     QEMU_MONITOR_RECV_EVENT: mon=%p event=%s
     QEMU_MONITOR_NEW: mon=%p fd=%d, QEMU_MONITOR_CLOSE: mon=%p
     Line [%s]                                             reply, event or greeting again, of no named monitor
+    .../domain-ID-NAME/monitor.sock                       within a reply: that to query-chardev
     Entering monitor (mon=%p vm=%p name=%s)
     job '%s'(domain: %p,%s) state changed to '%s'(%d)
     conn=... vm=%p name=%s id=%d asyncJob=...             of qemuProcessStart: a QEMU is launched
@@ -22,7 +23,7 @@ The guest agent's messages stand as ``Line [%s]`` of ``qemuAgentIOProcessLine`` 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from qemustate.events.importers.files import TraceFile, blocks
@@ -34,8 +35,9 @@ class Mark(NamedTuple):
     """One line that matters: its kind, number, time as it stands, thread or process, monitor, and the rest of it.
 
     ``text`` is the JSON text of ``send``, ``write``, ``reply``, ``event`` and ``line`` marks, and the name of the
-    domain of ``named``, ``starting``, ``stopped`` and ``job`` marks; ``more`` is what came behind: ``fd=3``, the
-    reason of a stop, the state of a job, whose id is ``job``.
+    domain of ``named``, ``socket``, ``starting``, ``stopped`` and ``job`` marks; ``more`` is what came behind:
+    ``fd=3``, the reason of a stop, the number of the domain, the state of a job, whose id is ``job``. An ``act`` is a
+    ``send`` once more: of a command that is more than a question about QEMU.
     """
 
     kind: str
@@ -63,6 +65,17 @@ _LIFE: Final = (
     re.compile(rb"(?P<daemon>libvirt version: )"),
 )
 
+#: In a reply to query-chardev: the number and the name of the domain.
+_SOCKET: Final = re.compile(rb"/domain-(?P<number>\d+)-(?P<short>[^\"/\\\n]+)/monitor\.sock")
+#: A command that is not for learning what a QEMU can do (libvirt src/qemu/qemu_capabilities.c).
+_ACT: Final = re.compile(
+    rb"QEMU_MONITOR_SEND_MSG: mon=(?P<actor>0x[0-9a-f]+) msg=\{\"execute\":\""
+    rb"(?!query-(?!chardev|status)|qom-list|device-list-|qmp_capabilities)"
+)
+
+_REPLY: Final = b"QEMU_MONITOR_RECV_REPLY: mon="
+_POINTER: Final = re.compile(rb"0x[0-9a-f]+")
+
 #: What finds every mark.
 EVERY: Final = (
     re.compile(_MONITOR % (b"SEND_MSG|IO_WRITE|RECV_REPLY|RECV_EVENT|NEW|CLOSE", b"0x[0-9a-f]+")),
@@ -72,6 +85,8 @@ EVERY: Final = (
     re.compile(
         rb"job '(?P<job>[^'\n]+)'\(domain: 0x[0-9a-f]+,(?P<domain>[^\n]*?)\) state changed to '(?P<state>[\w-]+)'"
     ),
+    _SOCKET,
+    _ACT,
     *_LIFE,
 )
 
@@ -107,16 +122,35 @@ def sniff(head: bytes) -> bool:
 
 
 def marks(
-    file: TraceFile, cut: Blocks = blocks, patterns: Sequence[re.Pattern[bytes]] = EVERY
+    file: TraceFile,
+    cut: Blocks = blocks,
+    patterns: Sequence[re.Pattern[bytes]] = EVERY,
+    known: Collection[tuple[bytes, bytes]] = (),
 ) -> Iterator[Mark]:
-    """Yield the marks of a file, which ``cut`` cuts into blocks of lines. Raises BadInput as that does."""
+    """Yield the marks of a file, which ``cut`` cuts into blocks of lines. Raises BadInput as that does.
+
+    Passed over are lines of a kind and a monitor that are ``known``, and with LINES those that only repeat; whoever
+    takes the marks may change what is known between two of them.
+    """
+    monitors, lines, *_ = patterns
     for number, block in cut(file):
         found = [it for pattern in patterns for it in pattern.finditer(block)]
         found.sort(key=_start)
         last = 0
         for it in found:
+            if known:
+                if it.re is monitors:
+                    if it.group(1, 2) in known:
+                        continue
+                elif it.re is _ACT:
+                    if (b"act", it[1]) in known:
+                        continue
+                elif it.re is lines and LINES in known and not block.startswith(b'{"QMP"', it.start(1)):
+                    continue
             at = block.rfind(b"\n", 0, it.start()) + 1
-            head = _HEAD.fullmatch(block, at, it.start())
+            # A socket's path stands within a reply, all else where a text begins.
+            begin = block.find(_REPLY, at, it.start()) if it.re is _SOCKET else it.start()
+            head = _HEAD.fullmatch(block, at, begin) if begin >= 0 else None
             if head is None:
                 continue
             number += block.count(b"\n", last, at)
@@ -124,6 +158,10 @@ def marks(
             mark = _mark(it, head, number)
             if mark is not None:
                 yield mark
+
+
+#: Known when the log has RECV_*, which ``Line [`` only repeats.
+LINES: Final = (b"Line", b"")
 
 
 def _start(found: re.Match[bytes]) -> int:
@@ -148,6 +186,13 @@ def _mark(found: re.Match[bytes], head: re.Match[bytes], line: int) -> Mark | No
         if function == b"qemuAgentIOProcessLine":
             return None
         return Mark("line", line, when, thread, b"", text[: text.rfind(b"]")])
+    if group == "short":
+        pointer = _POINTER.search(found.string, head.end())
+        return Mark(
+            "socket", line, when, thread, pointer[0] if pointer else b"", found["short"], found["number"]
+        )
+    if group == "actor":
+        return Mark("act", line, when, thread, found["actor"], b"")
     if group == "name":
         return Mark("named", line, when, thread, found["at"], found["name"])
     if group == "state":

@@ -9,23 +9,26 @@ from qemustate.events.importers.times import read_time
 
 
 class Uses:
-    """Which tellings of the messages a log has; noted on a first look, used on the second."""
+    """Which tellings of the messages a log has; noted on a first look, used on the second.
+
+    ``times``: lines have a time; ``received``: there are RECV_*.
+    """
 
     def __init__(self) -> None:
         self.times = False
-        self._sent = self._received = self._job_events = False
+        self.received = self._sent = self._job_events = False
 
     def note(self, mark: Mark) -> None:
         """Note what kind of line there is."""
         self.times = self.times or read_time(mark.when) > 0
         self._sent |= mark.kind == "send"
-        self._received |= mark.kind in ("reply", "event")
+        self.received |= mark.kind in ("reply", "event")
         self._job_events |= mark.kind in ("line", "event") and b'"JOB_STATUS_CHANGE"' in mark.text
 
     @property
     def whole(self) -> bool:
         """Whether SEND_MSG and RECV_* tell all that is told."""
-        return self._sent and self._received
+        return self._sent and self.received
 
     @property
     def writes(self) -> bool:
@@ -35,12 +38,12 @@ class Uses:
     @property
     def lines(self) -> bool:
         """Whether answers and events are to be taken from ``Line [``."""
-        return not self._received
+        return not self.received
 
     @property
     def jobs(self) -> bool:
         """Whether the states of jobs are to be taken from what libvirt says of them."""
-        return not self._received and not self._job_events
+        return not self.received and not self._job_events
 
 
 class Session:
