@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from qemustate.events.importers.conversation import Conversation, Entry, Skipped
@@ -16,6 +16,10 @@ from qemustate.qmp.jsontext import JsonError, decode, print_qemu
 
 _FD: Final = re.compile(rb"\bfd=(\d+)")
 _WRITTEN: Final = re.compile(rb"\blen=(\d+) ret=(-?\d+)")
+
+
+#: What needs no look beyond it once its monitor is open.
+_PLAIN: Final = frozenset({"send", "reply", "event"})
 
 
 class Reading:
@@ -35,14 +39,23 @@ class Reading:
         self._logged = bool(launches)
         self._greetings = {place for it in sessions.values() for place in it.greetings}
         self._conversation = Conversation()
-        self._session: Session | None = None  # the one that is open
+        self._session: Session | None = None  # the one that is open, as it was found
+        self._followed: Session | None = None  # the same, as this reading follows it
         self._running = self._ending = False
         self._unwritten = 0
 
-    def see(self, file: int, name: str, mark: Mark) -> Iterator[Entry]:
-        """Yield the entries that a mark of a file means."""
+    def see(self, file: int, name: str, mark: Mark) -> Iterable[Entry]:
+        """Return the entries that a mark of a file means."""
         session = self._sessions.see(mark)
         origin = (name, mark.line)
+        if session is not None and session is self._followed and not self._launches and mark.kind in _PLAIN:
+            return self._message(mark, origin, client=mark.kind == "send")
+        return self._look(session, file, mark, origin)
+
+    def _look(
+        self, session: Session | None, file: int, mark: Mark, origin: tuple[str, int]
+    ) -> Iterator[Entry]:
+        """Yield the entries of any mark."""
         kind = mark.kind
         if kind == "daemon":
             yield from self._lose(read_time(mark.when), origin, "libvirt was started again")
@@ -54,6 +67,7 @@ class Reading:
                 yield from self._message(mark, origin, client=False)
         elif session is not None and session.key in self._wanted:
             yield from self._own(self._wanted[session.key], mark, origin)
+            self._followed = session if self._session is not None else None
 
     def rest(self) -> Iterator[Entry]:
         """Yield what the domain's log tells after the last mark."""
@@ -73,7 +87,6 @@ class Reading:
         if kind == "send" or (kind == "write" and self._uses.writes and self._is_whole(mark)):
             yield from self._message(mark, origin, client=True)
         elif kind in ("reply", "event", "line"):
-            self._ending |= kind != "reply" and b'"event": "SHUTDOWN"' in mark.text
             yield from self._message(mark, origin, client=False)
         elif kind == "job" and self._uses.jobs:
             yield from self._job(mark, origin)
@@ -103,7 +116,7 @@ class Reading:
     def _lose(self, time: int, origin: tuple[str, int], why: str) -> Iterator[Entry]:
         if self._session is not None:
             # QEMU said that it goes: what comes of the connection is no loss of facts.
-            by_us, self._session, self._ending = not self._ending, None, False
+            by_us, self._session, self._followed, self._ending = not self._ending, None, None, False
             yield self._conversation.lost(time, origin, why, by_us=by_us)
 
     def _stop(self, time: int, origin: tuple[str, int], reason: str) -> Iterator[Entry]:
@@ -115,7 +128,7 @@ class Reading:
             yield "exited", time, {"origin": [*origin]}
 
     def _message(self, mark: Mark, origin: tuple[str, int], *, client: bool) -> list[Entry]:
-        text = mark.text
+        text, when = mark.text, read_time(mark.when)
         if len(text) > LINE_LIMIT:
             self._skipped.add(*origin, f"longer than {LINE_LIMIT} bytes")
             return []
@@ -124,8 +137,13 @@ class Reading:
         except JsonError as error:
             self._skipped.add(*origin, str(error))
             return []
-        fds = int(_FD.search(mark.more) is not None) if mark.kind == "send" else 0
-        return self._conversation.entries(document, read_time(mark.when), origin, client=client, fds=fds)
+        if client:
+            more = mark.more
+            fds = int(mark.kind == "send" and not more.endswith(b"fd=-1") and _FD.search(more) is not None)
+            return self._conversation.entries(document, when, origin, client=True, fds=fds)
+        if mark.kind != "reply":
+            self._ending |= b'"event": "SHUTDOWN"' in text
+        return self._conversation.entries(document, when, origin, client=False)
 
     def _is_whole(self, mark: Mark) -> bool:
         """Say whether this is the first write of a command: after a short one comes the rest."""
