@@ -74,7 +74,7 @@ EVIDENCE: Final[tuple[Evidence, ...]] = (
     # --- migration
     Evidence("MIGRATION", "", effect="migration"),
     Evidence("execute migrate", "", effect="migrate_sent"),
-    Evidence("return migrate", "migration", "return migrate"),
+    Evidence("return migrate", "migration", "return migrate", denies=("incoming",), ref="migration/migration.c migrate_prepare(): refused while incoming"),
     Evidence("return migrate", "", effect="couple_migration_guards"),
     Evidence("error migrate", "", effect="couple_migration_guards"),
     Evidence("return migrate_cancel", "migration", "return migrate_cancel"),

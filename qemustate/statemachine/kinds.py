@@ -259,6 +259,8 @@ def _gap(vm: VM, _body: dict[str, Any]) -> None:
         _widen(vm, "device", cell, name)
         cell.doubtful, cell.outstanding = cell.doubtful + cell.outstanding, 0
     for name, job_cell in vm.jobs.items():
+        if job_cell.belief & vm.watch.job.of(("undefined", "concluded", "null")):
+            job_cell.type = ""  # another job may bear its id by now
         _widen(vm, "job", job_cell, name)
     for name, export in vm.exports.items():
         _widen(vm, "export", export, name)

@@ -97,6 +97,8 @@ def couple_jobs(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
     lost = {name for _, name, _, _ in vm.unanswered.values()}
     alive = pending | {c.type for c in vm.jobs.values() if not c.belief & over}
     perhaps = lost | {c.type for c in vm.jobs.values() if c.belief & ~over}
+    if "" in perhaps and (vm.late or vm.profile & _OTHERS):
+        perhaps |= {*_STOPPING}
     for guard, kinds in (("saving", ("snapshot-save", "dump-guest-memory")), ("loading", ("snapshot-load",))):
         how = "holds" if alive.intersection(kinds) else "opens" if perhaps.intersection(kinds) else "denies"
         set_guards(vm, **{how: (guard,)})

@@ -41,6 +41,7 @@ def resumed(vm: VM, _data: dict[str, Any], event: Any) -> None:
     """Remember when, so that a late cause of an earlier STOP is told apart; an untold incoming migration is over."""
     vm.resumed = event
     if vm.profile & _MAY_BE_INCOMING and incoming(vm) and vm.profile & guards.maynot("migration-events"):
+        set_guards(vm, denies=("new",))  # however little was asked, the migration may have got anywhere
         set_guards(vm, denies=("incoming",))
 
 
