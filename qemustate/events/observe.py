@@ -56,6 +56,9 @@ def observed(message: Message) -> tuple[str, dict[str, Any]]:
     qmp = redact_message(kind, given, text, None if asked is None else asked.body)
     if qmp is given and _is_plain(qmp, text, sender):
         body: dict[str, Any] = {"qmp": qmp}
+    elif sender == "client" and qmp is given and _is_plain(qmp, text, "qemu"):
+        # As Python's json prints: many clients do.
+        body = {"qmp": qmp, "text": text.decode()}
     else:
         body = _body(qmp, text if qmp is given else _print(qmp, sender), sender)
     if kind == "command" and (fds := cast("Command", message).fds):

@@ -14,14 +14,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
 
 from qemustate.errors import BadInput
 from qemustate.events.importers.conversation import Conversation, Entry, Skipped, sane
-from qemustate.events.importers.files import LINE_LIMIT, TraceFile, lines, read_beside
+from qemustate.events.importers.files import LINE_LIMIT, TraceFile, blocks, read_beside
 from qemustate.events.redact import redact_argv
-from qemustate.qmp.framing import Framer
-from qemustate.qmp.jsontext import JsonError, decode
+from qemustate.qmp.framing import LIMIT, Document, Framer
+from qemustate.qmp.jsontext import JsonError, decode, reproduces
 
 #: The trace began with its process when the first line came at most this many microseconds after it.
 _PROMPT: Final = 500_000
@@ -79,26 +81,81 @@ def _one(
     conversation, begun = Conversation(), False
     framers = {"tx": Framer(strict=True), "rx": Framer()}
     time, origin = 0, (file.name, 1)
-    for number, line in lines(file):
-        told = _line(line)
-        if isinstance(told, str):
-            if told:
-                skipped.add(file.name, number, told)
-            continue
-        time, direction, raw = told
+    for number, told in _told(file, skipped):
+        time, client = told.time, told.dir == "tx"
         origin = (file.name, number)
         if not begun:
             begun = True
             yield from _begin(conversation, meta_name, meta, time, origin, same=same)
-        for found in framers[direction].feed(raw):
-            yield from conversation.entries(found, time, origin, client=direction == "tx")
+        framer = framers[told.dir]
+        document = None if framer.pending else _whole(told.raw, client=client)
+        if document is not None:
+            yield from conversation.entries(document, time, origin, client=client)
+            continue
+        for found in framer.feed(told.raw):
+            yield from conversation.entries(found, time, origin, client=client)
     for direction, framer in framers.items():
         for found in framer.eof():
             yield from conversation.entries(found, time, origin, client=direction == "tx")
 
 
-def _line(line: bytes) -> tuple[int, str, bytes] | str:
-    """Return (time, direction, bytes) of a line, or why it cannot be read; "" for a blank one."""
+def _whole(raw: bytes, *, client: bool) -> Document | None:
+    """Return the one text that nearly every line is; None where the framer must look."""
+    text = raw.rstrip(b" \t\r\n")
+    if len(text) == len(raw) or not text.startswith(b"{") or raw[-1] != 0x0A or len(text) > LIMIT:
+        return None
+    try:
+        value = _decode(text)
+    except _REFUSED:
+        return None
+    # A member that came twice is refused by QEMU, and kept by what decodes.
+    if client and not (reproduces(value, text, "qemu") or reproduces(value, text, "client")):
+        return None
+    return Document(value, text, 0)
+
+
+class _Told(NamedTuple):
+    """A line: when, which way, and the bytes."""
+
+    time: int
+    dir: str
+    raw: bytes
+
+
+class _Line(msgspec.Struct):
+    """A line as it stands."""
+
+    dir: Literal["tx", "rx"]
+    raw: str
+    t: int | float | None = None
+
+
+_decode: Final = msgspec.json.Decoder().decode
+_lines: Final = msgspec.json.Decoder(_Line).decode_lines
+_REFUSED: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
+
+
+def _told(file: TraceFile, skipped: Skipped) -> Iterator[tuple[int, _Told]]:
+    """Yield number and content of each line that can be read, many at a time where all can."""
+    for number, block in blocks(file):
+        try:
+            # What is no number of ours, or no text, takes the closer look.
+            together = [_Told(_microseconds(it.t), it.dir, it.raw.encode()) for it in _lines(block)]
+        except _REFUSED:
+            together = []
+        if len(together) == block.count(b"\n") + (not block.endswith(b"\n")):
+            yield from enumerate(together, number)
+            continue
+        for at, line in enumerate(block.split(b"\n"), number):
+            told = _line(line)
+            if isinstance(told, _Told):
+                yield at, told
+            elif told:
+                skipped.add(file.name, at, told)
+
+
+def _line(line: bytes) -> _Told | str:
+    """Return what a line holds, or why it cannot be read; "" for a blank one."""
     if not line.strip():
         return ""
     if len(line) > LINE_LIMIT:
@@ -113,7 +170,7 @@ def _line(line: bytes) -> tuple[int, str, bytes] | str:
         raw = it["raw"].encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
         return f"raw is no text: {error.reason}"
-    return _microseconds(it.get("t")), it["dir"], raw
+    return _Told(_microseconds(it.get("t")), it["dir"], raw)
 
 
 def _microseconds(seconds: Any) -> int:
