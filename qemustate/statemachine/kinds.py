@@ -26,7 +26,7 @@ from qemustate.statemachine.stepping import (
     step_named,
     step_vm,
 )
-from qemustate.statemachine.tables.device import GOING
+from qemustate.statemachine.tables.device import GOING, IN_QOM
 
 Kind = Callable[[VM, dict[str, Any]], None]
 
@@ -222,7 +222,7 @@ def _unanswered(vm: VM) -> None:
             continue
         if name in ("device_add", "device_del"):
             cell = device(vm, subject)
-            if name == "device_add" and cell.belief & vm.watch.device.of(GOING):
+            if name == "device_add" and cell.belief & vm.watch.device.of(_BORNE):
                 cell.doubtful += 1
             step_device(vm, device_name(subject), cell, f"unanswered {name}")
         elif name == "block-export-add":
@@ -236,6 +236,9 @@ def _unanswered(vm: VM) -> None:
 
 #: Guards that say that a command is unanswered: one that will not be answered may be done already.
 _IN_FLIGHT: Final = ("stop-sent", "wakeup-sent", "anything-sent")
+
+#: States in which a device bears its id, or has left a DEVICE_DELETED to come.
+_BORNE: Final = (*GOING, *IN_QOM)
 
 _BACKEND_COMMANDS: Final = {
     row.seen.split(" ")[1]: row.machine for row in EVIDENCE if row.machine in BACKENDS
