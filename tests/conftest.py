@@ -12,6 +12,8 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "scripts")]
 
 from support import found  # noqa: E402
 
+#: Lines that tests want read when all is done.
+FIGURES = pytest.StashKey[list[str]]()
 #: Fixtures that need something from outside; a test that uses one is marked with the same name.
 NEEDS = ("qemu", "guest", "shared")
 
@@ -78,3 +80,17 @@ def shared():
 def full():
     """Tell whether everything is to be run, however long it takes (QEMUSTATE_FULL=1)."""
     return os.environ.get("QEMUSTATE_FULL") == "1"
+
+
+@pytest.fixture
+def figures(request):
+    """Return a list whose lines are printed when all tests are done."""
+    return request.config.stash.setdefault(FIGURES, [])
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Print the figures."""
+    if lines := config.stash.get(FIGURES, []):
+        terminalreporter.section("figures")
+        for line in lines:
+            terminalreporter.write_line(line)

@@ -1,13 +1,10 @@
-"""Recordings folded, traces written by hand, and the figures that are printed at the end."""
+"""Recordings folded, and traces written by hand."""
 
 from __future__ import annotations
 
 import pytest
 from support.told import VERSIONS, Told, read, story
 from support.wire import NATIVE, PORTS, Q35, Wire
-
-#: Lines that tests want read when all is done.
-FIGURES = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture(params=VERSIONS)
@@ -42,17 +39,3 @@ def wire(version):
         return w
 
     return make
-
-
-@pytest.fixture
-def figures(request):
-    """Return a list whose lines are printed when all tests are done."""
-    return request.config.stash.setdefault(FIGURES, [])
-
-
-def pytest_terminal_summary(terminalreporter, config):
-    """Print the figures."""
-    if lines := config.stash.get(FIGURES, []):
-        terminalreporter.section("conformance")
-        for line in lines:
-            terminalreporter.write_line(line)

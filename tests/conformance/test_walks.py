@@ -13,8 +13,9 @@ import random
 import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
-from support.legal import Legal, rows_from, walker
+from support.legal import Legal
 from support.told import Told
+from support.walks import rows_from, walker
 
 from qemustate.statemachine import guards
 from qemustate.statemachine.fold import apply, fold

@@ -44,7 +44,7 @@ def judged(version):
 
 
 @pytest.mark.parametrize("version", ["7.2", "10.0"])
-def test_unguarded_silent_rows_blur_the_belief(version, unguarded, capsys):
+def test_unguarded_silent_rows_blur_the_belief(version, unguarded, figures):
     """Without guards the belief is still sound, and much less sharp: guards narrow, and never exclude the truth."""
     with_guards = judged(version)
     unguarded()
@@ -53,10 +53,9 @@ def test_unguarded_silent_rows_blur_the_belief(version, unguarded, capsys):
         name: v.sharp["runstate"] / v.checked["runstate"]
         for name, v in (("with", with_guards), ("without", without))
     }
-    with capsys.disabled():
-        print(
-            f"\n{version}: run state sharp with guards {share['with']:.1%}, with silent rows unguarded {share['without']:.1%}"
-        )
+    figures.append(
+        f"{version}: run state sharp with guards {share['with']:.1%}, with silent rows unguarded {share['without']:.1%}"
+    )
 
     assert without.unsound["runstate"] == 0
     assert share["without"] < share["with"]

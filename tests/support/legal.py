@@ -8,10 +8,10 @@ really is, not from what an observer knows. What a client would see of a deed be
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
+
+from support.walks import rows_from, walker
 
 from qemustate.events.records import Record
 from qemustate.statemachine import guards
@@ -26,24 +26,6 @@ _PAST = ("device", "pre-switchover", "cancelling", *_POSTCOPY)
 _CAUSES = {"io-error", "watchdog", "panic", "shutdown-pauses"}
 _DRIVERS = {"rng": ("virtio-rng-pci", "rp0"), "tab": ("usb-tablet", "usb.0"), "dim": ("pc-dimm", "")}
 _OVER = ("undefined", "null", "concluded")
-
-
-@lru_cache(maxsize=32)
-def _prototype(table: str, version: tuple[int, ...]) -> Walker:
-    return Walker(TABLES[table], 0, version)
-
-
-def walker(table: str, version: tuple[int, ...]) -> Walker:
-    """Return a walker at the table's initial state; the machine itself is made once."""
-    return copy.copy(_prototype(table, version))
-
-
-def rows_from(it: Walker, trigger: str) -> list[Row]:
-    """Return the rows that this trigger may take from where the walker is, under its profile."""
-    event = it._machine.events.get(trigger or "(silent)")
-    found = event.transitions.get(it.state, ()) if event else ()
-    needed = [(t.row, guards.mask(t.row.when)) for t in found]
-    return [row for row, mask in needed if it.profile & mask == mask]
 
 
 @dataclass
