@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
-from itertools import islice
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -65,25 +64,21 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput(args.output, expected="no file there yet", seen="one")
     traces = open_foreign(args.files, args.format)
     outputs = [output] if len(traces) == 1 else _outputs(output, traces)
-    written: list[str] = []
     try:
         if len(traces) > 1:
             output.mkdir()
-        for trace, path in zip(traces, outputs, strict=True):
-            records = _write(trace, path)
-            lacks = f"; lacks {', '.join(trace.lacks)}" if trace.lacks else ""
-            written.append(f"{path}: {records} records of VM {trace.name} from {trace.format}{lacks}")
+        records = _write(traces, outputs)
     except BaseException:
         _remove(output, outputs)
         raise
-    for line in written:
-        print(line)
-    skipped = {id(trace.skipped): trace.skipped for trace in traces}
+    for trace, path, count in zip(traces, outputs, records, strict=True):
+        lacks = f"; lacks {', '.join(trace.lacks)}" if trace.lacks else ""
+        print(f"{path}: {count} records of VM {trace.name} from {trace.format}{lacks}")
     for trace in traces:
         tell_skipped(trace)
-    count = sum(it.count for it in skipped.values())
-    if count and args.strict:
-        complain(f"{args.files[0]}: expected no line left out (--strict), saw {count}")
+    left_out = sum(trace.skipped.count for trace in traces)
+    if left_out and args.strict:
+        complain(f"{args.files[0]}: expected no line left out (--strict), saw {left_out}")
         return 2
     return 0
 
@@ -108,20 +103,30 @@ def _remove(output: Path, outputs: list[Path]) -> None:
         output.rmdir()
 
 
-def _write(trace: ForeignTrace, output: Path) -> int:
-    """Write the log; return how many records it has."""
-    extra = trace.header_extra()
-    with Progress(trace.shown) as progress, LogWriter(output, trace.name, "os", header_extra=extra) as writer:
-        for batch in _batches(trace):
-            progress(writer.seq)
-            writer.append_many(batch)
-            if writer.state is WriterState.FAILED:
-                raise RecordingFailed(f"{output}: {writer.why}")
-        writer.sync()
-    return writer.seq
+def _write(traces: list[ForeignTrace], outputs: list[Path]) -> list[int]:
+    """Write the logs; return how many records each has."""
+    done = 0
+    with Progress(traces[0].shown) as progress, ExitStack() as stack:
+        writers = [
+            stack.enter_context(LogWriter(path, trace.name, "os", header_extra=trace.header_extra()))
+            for trace, path in zip(traces, outputs, strict=True)
+        ]
+        batches: list[list[tuple[str, dict[str, Any], int]]] = [[] for _ in traces]
+        for number, (kind, time, body) in ForeignTrace.entries_together(traces):
+            batch = batches[number]
+            batch.append((kind, body, time))
+            if len(batch) == _BATCH:
+                done += _BATCH
+                progress(done)
+                _append(writers[number], batch, outputs[number])
+        for writer, batch, path in zip(writers, batches, outputs, strict=True):
+            _append(writer, batch, path)
+            writer.sync()
+    return [writer.seq for writer in writers]
 
 
-def _batches(trace: ForeignTrace) -> Iterator[list[tuple[str, dict[str, Any], int]]]:
-    entries = ((kind, body, time) for kind, time, body in trace.entries())
-    while batch := list(islice(entries, _BATCH)):
-        yield batch
+def _append(writer: LogWriter, batch: list[tuple[str, dict[str, Any], int]], path: Path) -> None:
+    writer.append_many(batch)
+    batch.clear()
+    if writer.state is WriterState.FAILED:
+        raise RecordingFailed(f"{path}: {writer.why}")

@@ -73,7 +73,7 @@ class ForeignTrace:
     """The records of one VM, from files of a foreign format; numbered as an import would number them."""
 
     def __init__(self, form: formats.Format, found: Found, shown: str) -> None:
-        self._form, self._found = form, found
+        self._form, self.found = form, found
         self.shown = shown
         self.name = found.name
         self.format = form.name
@@ -96,7 +96,19 @@ class ForeignTrace:
     def entries(self) -> Iterator[Entry]:
         """Yield the entries, see :mod:`qemustate.events.importers.formats`; ``skipped`` is counted anew."""
         self.skipped = Skipped()
-        return formats.read(self._form, self._found, self.shown, self.skipped)
+        return formats.read(self._form, self.found, self.shown, self.skipped)
+
+    @staticmethod
+    def entries_together(traces: Sequence[ForeignTrace]) -> Iterator[tuple[int, Entry]]:
+        """Yield the entries of all VMs of some files with the number of the trace, in one reading where possible."""
+        together = traces[0].found.together
+        same = all(trace.found.together == together for trace in traces)
+        if len(traces) == 1 or together is None or not same:
+            yield from ((number, entry) for number, trace in enumerate(traces) for entry in trace.entries())
+            return
+        for trace in traces:
+            trace.skipped = Skipped()
+        yield from together([trace.skipped for trace in traces])
 
     def batches(self, start_seq: int = 0) -> Iterator[list[Item]]:
         """Yield lists of items from ``start_seq`` on. Raises BadInput where the file cannot be read on."""

@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -205,3 +206,27 @@ def test_any_bytes_end_in_a_status(tmp_path, capsys, content, json):
         assert status in (0, 1, 2)
         assert "internal error" not in captured.err
         assert (status == 2) <= (captured.err != "")
+
+
+LIBVIRT = Path(__file__).parents[1] / "events" / "importers" / "testdata" / "libvirt-9.0"
+
+
+def test_importing_several_vms_makes_a_folder(tmp_path, capsys):
+    """A trace of several VMs becomes a folder of logs, named as the VMs, which is a trace of them again."""
+    out = tmp_path / "logs"
+    assert guarded(["import", str(LIBVIRT), "-o", str(out)]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["ho1.log", "ho2.log"]
+    assert capsys.readouterr().out.count(" from libvirt") == 2
+    assert guarded(["replay", str(out), "--vm", "ho2", "--json"]) == 0
+    assert '"name": "ho2"' in capsys.readouterr().out
+
+
+def test_a_failed_import_leaves_nothing(tmp_path, capsys):
+    """Where an import fails half way, the logs written so far are gone, and their folder."""
+    folder = tmp_path / "traces"
+    folder.mkdir()
+    (folder / "a.qmp").write_bytes(b'{"execute": "stop"}\n')
+    (folder / "b.qmp").write_bytes(b'{"execute": 5}\n')
+    assert guarded(["import", str(folder), "-o", str(tmp_path / "out")]) == 2
+    assert "b.qmp: expected QMP messages" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -145,3 +145,49 @@ def test_a_torn_log_says_so_at_its_end(quit_story, logged):
     count = sum(1 for _ in records(trace))
     assert count > 1
     assert "torn-tail" in trace.ending()
+
+
+@pytest.fixture
+def folder(tmp_path, quit_story, logged):
+    """Return a folder with a log in several segments, a rotated trace, one in a folder below, and no traces."""
+    where = tmp_path / "folder"
+    (where / "below").mkdir(parents=True)
+    for file in logged(quit_story, segment_bytes=300).parent.glob("*.log*"):
+        file.rename(where / file.name)
+    (where / "rotated.qmp.1").write_bytes(b'{"execute": "stop"}\n')
+    (where / "rotated.qmp").write_bytes(b'{"return": {}}\n')
+    (where / "below" / "other.qmp").write_bytes(b'{"execute": "cont"}\n')
+    (where / "notes.txt").write_bytes(b"nothing of ours\n")
+    (where / "empty").write_bytes(b"")
+    return where
+
+
+def test_a_directory_holds_traces(folder):
+    """Every trace in a directory and below is one of its VMs; parts of a log are one, and other files none."""
+    source = Source(folder)
+    assert sorted((vm.name, vm.format) for vm in source.vms) == [
+        ("other", "qmp-text"),
+        ("quit", "qemustate"),
+        ("rotated", "qmp-text"),
+    ]
+    assert source.format == "several"
+    (rotated,) = source.vm("rotated")
+    assert [record.kind for record in records(rotated)] == ["segment", "command", "reply"]
+    assert [trace.name for trace in open_foreign([str(folder)])] == ["other", "rotated"]
+
+
+def test_rotated_parts_are_put_in_order(folder):
+    """The parts of one log are read from the oldest on, in whatever order they are named."""
+    (trace,) = open_foreign([str(folder / "rotated.qmp"), str(folder / "rotated.qmp.1")])
+    assert [kind for kind, _, _ in trace.entries()] == ["command", "reply"]
+
+
+def test_a_directory_without_traces_is_refused(folder):
+    """A directory that holds no trace, or none to import, is refused by name."""
+    (folder / "below" / "other.qmp").unlink()
+    with pytest.raises(BadInput, match="expected traces in it, saw 0 files"):
+        Source(folder / "below")
+    for file in folder.glob("rotated*"):
+        file.unlink()
+    with pytest.raises(BadInput, match="expected foreign traces, saw logs of our own"):
+        open_foreign([str(folder)])

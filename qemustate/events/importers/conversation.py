@@ -5,7 +5,7 @@ An *entry* is a record that has no number yet: ``(kind, time in microseconds or 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeAlias, cast
 
 import msgspec
@@ -52,11 +52,16 @@ class Skipped:
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A VM that some files tell of: its name, what they cannot show of it, and how to read its entries."""
+    """A VM that some files tell of: its name, what they cannot show of it, and how to read its entries.
+
+    ``together``, where it is there, reads those of all VMs that were found with this one, in one go: with the number
+    of the VM, as they were found. It takes a ``Skipped`` for each.
+    """
 
     name: str
     lacks: tuple[str, ...]
     read: Callable[[Skipped], Iterator[Entry]]
+    together: Callable[[Sequence[Skipped]], Iterator[tuple[int, Entry]]] | None = None
 
 
 class Conversation:

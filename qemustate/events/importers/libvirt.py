@@ -53,34 +53,82 @@ def find(files: Sequence[TraceFile], cut: Blocks = blocks) -> list[Found]:
     survey = _Survey()
     for number, file in enumerate(daemon):
         survey.look(number, file, cut)
-    found = []
-    for name, sessions in survey.vms(set(domains)).items():
-        own = domains.pop(name, [])
-        reading = partial(_read, daemon, own, name, survey.uses, {it.key: it for it in sessions}, cut)
-        found.append(Found(name, survey.lacks(sessions, told=bool(own)), reading))
-    for name, own in domains.items():
-        reading = partial(_read, [], own, name, survey.uses, {}, cut)
-        found.append(Found(name, ("commands", "replies", "events"), reading))
+    vms = survey.vms(set(domains))
+    lacks = [survey.lacks(sessions, told=name in domains) for name, sessions in vms.items()]
+    for name in domains:
+        if name not in vms:
+            vms[name] = []
+            lacks.append(("commands", "replies", "events"))
+    log = _Log(daemon, domains, vms, survey.uses, cut)
+    found = [
+        Found(name, lacking, partial(log.one, number), log.together)
+        for number, (name, lacking) in enumerate(zip(vms, lacks, strict=True))
+    ]
     return found or [Found(files[0].stem, ("beginning", "process"), lambda _: iter(()))]
 
 
-def _read(
-    daemon: Sequence[TraceFile],
-    domain: Sequence[TraceFile],
-    name: str,
-    uses: Uses,
-    sessions: dict[tuple[bytes, int], Session],
-    cut: Blocks,
-    skipped: Skipped,
-) -> Iterator[Entry]:
-    """Yield the entries of one VM."""
-    launches = [entry for file in domain for entry in libvirt_domain.read(file, skipped)]
-    reading = Reading(name.encode(), uses, sessions, launches, skipped)
-    patterns = patterns_for(it.pointer for it in sessions.values()) if uses.whole else EVERY
-    for number, file in enumerate(daemon):
-        for mark in marks(file, cut, patterns):
-            yield from reading.see(number, file.name, mark)
-    yield from reading.rest()
+class _Log:
+    """What a first look has found: the files, and the sessions of each VM."""
+
+    def __init__(
+        self,
+        daemon: list[TraceFile],
+        domains: dict[str, list[TraceFile]],
+        vms: dict[str, list[Session]],
+        uses: Uses,
+        cut: Blocks,
+    ) -> None:
+        self._daemon, self._domains, self._uses, self._cut = daemon, domains, uses, cut
+        self._vms = list(vms.items())
+
+    def one(self, number: int, skipped: Skipped) -> Iterator[Entry]:
+        """Yield the entries of one VM."""
+        return (entry for _, entry in self._read({number: skipped}))
+
+    def together(self, skipped: Sequence[Skipped]) -> Iterator[tuple[int, Entry]]:
+        """Yield the entries of all VMs, each with the VM's number."""
+        return self._read(dict(enumerate(skipped)))
+
+    def _read(self, chosen: dict[int, Skipped]) -> Iterator[tuple[int, Entry]]:
+        readings: dict[int, Reading] = {}
+        owners: dict[tuple[bytes, int], tuple[int, Session]] = {}
+        for number, skipped in chosen.items():
+            name, sessions = self._vms[number]
+            launches = [
+                entry for file in self._domains.get(name, ()) for entry in libvirt_domain.read(file, skipped)
+            ]
+            readings[number] = Reading(self._uses, launches, skipped)
+            owners |= {it.key: (number, it) for it in sessions}
+        yield from self._entries(readings, owners)
+        for number, reading in readings.items():
+            yield from ((number, entry) for entry in reading.rest())
+
+    def _entries(
+        self, readings: dict[int, Reading], owners: dict[tuple[bytes, int], tuple[int, Session]]
+    ) -> Iterator[tuple[int, Entry]]:
+        """Yield what the daemon's log tells of some VMs."""
+        names = {self._vms[number][0].encode(): number for number in readings}
+        greetings = {place: it for it in owners.values() for place in it[1].greetings}
+        patterns = patterns_for({pointer for pointer, _ in owners}) if self._uses.whole else EVERY
+        follow = Sessions(self._uses).see
+        for at, file in enumerate(self._daemon):
+            for mark in marks(file, self._cut, patterns):
+                session, kind = follow(mark), mark.kind
+                if kind == "daemon":
+                    for number, reading in readings.items():
+                        yield from ((number, entry) for entry in reading.daemon_began(file.name, mark))
+                elif kind == "stopped":
+                    if (number := names.get(mark.text, -1)) >= 0:
+                        yield from ((number, entry) for entry in readings[number].stopped(file.name, mark))
+                else:
+                    if kind == "line" and not self._uses.lines:
+                        owner = greetings.get((at, mark.line))
+                    else:
+                        owner = owners.get(session.key) if session is not None else None
+                    if owner is not None:
+                        number, own = owner
+                        for entry in readings[number].see(own, file.name, mark):
+                            yield number, entry
 
 
 def _whole(name: str, names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Final
 from qemustate.events.importers.conversation import Conversation, Entry, Skipped
 from qemustate.events.importers.files import LINE_LIMIT
 from qemustate.events.importers.libvirt_marks import Mark
-from qemustate.events.importers.libvirt_sessions import Session, Sessions, Uses
+from qemustate.events.importers.libvirt_sessions import Session, Uses
 from qemustate.events.importers.times import read_time
 from qemustate.qmp.framing import Document
 from qemustate.qmp.jsontext import JsonError, decode, print_qemu
@@ -17,57 +17,43 @@ from qemustate.qmp.jsontext import JsonError, decode, print_qemu
 _FD: Final = re.compile(rb"\bfd=(\d+)")
 _WRITTEN: Final = re.compile(rb"\blen=(\d+) ret=(-?\d+)")
 
-
 #: What needs no look beyond it once its monitor is open.
 _PLAIN: Final = frozenset({"send", "reply", "event"})
 
 
 class Reading:
-    """Takes all marks of a log in order, and yields the entries of the VM whose ``sessions`` these are."""
+    """Takes the marks of one VM in order, and yields its entries; ``launches`` are those of its domain's log."""
 
-    def __init__(
-        self,
-        name: bytes,
-        uses: Uses,
-        sessions: dict[tuple[bytes, int], Session],
-        launches: list[Entry],
-        skipped: Skipped,
-    ) -> None:
-        self._name, self._uses, self._wanted, self._skipped = name, uses, sessions, skipped
-        self._sessions = Sessions(uses)
+    def __init__(self, uses: Uses, launches: list[Entry], skipped: Skipped) -> None:
+        self._uses, self._skipped = uses, skipped
         self._launches = launches[::-1]
         self._logged = bool(launches)
-        self._greetings = {place for it in sessions.values() for place in it.greetings}
         self._conversation = Conversation()
-        self._session: Session | None = None  # the one that is open, as it was found
-        self._followed: Session | None = None  # the same, as this reading follows it
+        self._session: Session | None = None  # the one that is open
         self._running = self._ending = False
         self._unwritten = 0
 
-    def see(self, file: int, name: str, mark: Mark) -> Iterable[Entry]:
-        """Return the entries that a mark of a file means."""
-        session = self._sessions.see(mark)
+    def see(self, session: Session, name: str, mark: Mark) -> Iterable[Entry]:
+        """Return the entries that a mark of one of the VM's sessions means; ``name`` is the file's."""
         origin = (name, mark.line)
-        if session is not None and session is self._followed and not self._launches and mark.kind in _PLAIN:
+        if session is self._session and not self._launches and mark.kind in _PLAIN:
             return self._message(mark, origin, client=mark.kind == "send")
-        return self._look(session, file, mark, origin)
+        return self._own(session, mark, origin)
 
-    def _look(
-        self, session: Session | None, file: int, mark: Mark, origin: tuple[str, int]
-    ) -> Iterator[Entry]:
-        """Yield the entries of any mark."""
-        kind = mark.kind
-        if kind == "daemon":
-            yield from self._lose(read_time(mark.when), origin, "libvirt was started again")
-        elif kind == "stopped":
-            if mark.text == self._name and not self._logged:
-                yield from self._stop(read_time(mark.when), origin, mark.more.decode())
-        elif kind == "line" and not self._uses.lines:
-            if (file, mark.line) in self._greetings:
-                yield from self._message(mark, origin, client=False)
-        elif session is not None and session.key in self._wanted:
-            yield from self._own(self._wanted[session.key], mark, origin)
-            self._followed = session if self._session is not None else None
+    def daemon_began(self, name: str, mark: Mark) -> Iterator[Entry]:
+        """Yield the end of the connection that the daemon before had."""
+        return self._lose(read_time(mark.when), (name, mark.line), "libvirt was started again")
+
+    def stopped(self, name: str, mark: Mark) -> Iterator[Entry]:
+        """Yield that libvirt gave the domain up: it kills the QEMU, if it is still there (qemu_process.c)."""
+        if self._logged:
+            return  # its own log tells
+        time, origin, reason = read_time(mark.when), (name, mark.line), mark.more.decode()
+        self._ending |= reason == "crashed"
+        yield from self._lose(time, origin, f"libvirt shut it down: {reason}")
+        if self._running:
+            self._running = False
+            yield "exited", time, {"origin": [*origin]}
 
     def rest(self) -> Iterator[Entry]:
         """Yield what the domain's log tells after the last mark."""
@@ -82,7 +68,7 @@ class Reading:
         if kind == "close":
             yield from self._lose(read_time(mark.when), origin, "libvirt closed its monitor")
             return
-        if self._session is None or self._session is not session:
+        if self._session is not session:
             yield from self._open(session, read_time(mark.when), origin)
         if kind == "send" or (kind == "write" and self._uses.writes and self._is_whole(mark)):
             yield from self._message(mark, origin, client=True)
@@ -116,16 +102,8 @@ class Reading:
     def _lose(self, time: int, origin: tuple[str, int], why: str) -> Iterator[Entry]:
         if self._session is not None:
             # QEMU said that it goes: what comes of the connection is no loss of facts.
-            by_us, self._session, self._followed, self._ending = not self._ending, None, None, False
+            by_us, self._session, self._ending = not self._ending, None, False
             yield self._conversation.lost(time, origin, why, by_us=by_us)
-
-    def _stop(self, time: int, origin: tuple[str, int], reason: str) -> Iterator[Entry]:
-        """Yield that libvirt gave the domain up: it kills the QEMU, if it is still there (qemu_process.c)."""
-        self._ending |= reason == "crashed"
-        yield from self._lose(time, origin, f"libvirt shut it down: {reason}")
-        if self._running:
-            self._running = False
-            yield "exited", time, {"origin": [*origin]}
 
     def _message(self, mark: Mark, origin: tuple[str, int], *, client: bool) -> list[Entry]:
         text, when = mark.text, read_time(mark.when)

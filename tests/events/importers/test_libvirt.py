@@ -9,7 +9,7 @@ import pytest
 from qemustate.events.importers import files
 from qemustate.events.observe import parsed
 from qemustate.replay.check import check
-from qemustate.replay.source import Source, records
+from qemustate.replay.source import ForeignTrace, Source, records
 from qemustate.statemachine.fold import apply
 
 REAL = Path(__file__).parent / "testdata" / "libvirt-9.0"
@@ -298,6 +298,14 @@ class TestReal:
             )
             assert trace.skipped.count == 0
         assert counts == {"ho1": (885, 885, 34), "ho2": (862, 862, 24)}
+
+    def test_all_at_once_is_each_alone(self, traces):
+        """The entries of all VMs in one reading are those of each VM read alone, in the same order."""
+        together = {name: [] for name in traces}
+        names = list(traces)
+        for number, entry in ForeignTrace.entries_together(list(traces.values())):
+            together[names[number]].append(entry)
+        assert together == {name: list(trace.entries()) for name, trace in traces.items()}
 
     def test_nothing_impossible_happened(self, traces):
         """No rule finds that QEMU did in its first life what it cannot do."""
