@@ -9,13 +9,13 @@ from pathlib import Path
 
 from bench.appending import append
 from bench.footprint import imports, memory
-from bench.importing import importing
+from bench.importing import importing, importing_libvirt
 from bench.inbound import inbound
 from bench.measure import Size, machine
 from bench.replaying import fold_alone, replay
 from bench.roundtrip import round_trip
 
-BENCHMARKS = (replay, fold_alone, inbound, round_trip, append, imports, memory, importing)
+BENCHMARKS = (replay, fold_alone, inbound, round_trip, append, imports, memory, importing, importing_libvirt)
 CACHE = Path(__file__).resolve().parent.parent / ".cache"
 
 

@@ -1,4 +1,4 @@
-"""Importing recorded sockets (qmp-jsonl) to a log."""
+"""Importing foreign traces to a log: recorded sockets (qmp-jsonl), and libvirt's debug log."""
 
 import io
 import subprocess
@@ -18,9 +18,33 @@ LINES = "wc -l"
 
 
 def importing(size, folder):
-    """Measure megabytes of a trace a second."""
+    """Measure megabytes of a recorded socket a second."""
     path = folder / "trace.jsonl"
     mix.write_jsonl(path, size.records)
+
+    def decode(lines):
+        decoder = msgspec.json.Decoder().decode
+        for line in lines:
+            decoder(line)
+
+    return _measured(size, folder, path, "qmp-jsonl", "decoding each line's JSON", decode)
+
+
+def importing_libvirt(size, folder):
+    """Measure megabytes of libvirt's debug log a second."""
+    path = folder / "libvirtd.log"
+    mix.write_libvirt(path, size.records)
+
+    def decode(lines):
+        decoder = msgspec.json.Decoder().decode
+        for line in lines:
+            if b"QEMU_MONITOR_SEND" in line or b"QEMU_MONITOR_RECV" in line:
+                decoder(line[line.find(b"{") : line.rfind(b"}") + 1])
+
+    return _measured(size, folder, path, "libvirt", "decoding each message's JSON", decode)
+
+
+def _measured(size, folder, path, form, what, decode):
     outputs = (str(folder / f"imported{n}.log") for n in count())
 
     def ours():
@@ -31,11 +55,9 @@ def importing(size, folder):
         return perf_counter() - start
 
     def decoding():
-        decode = msgspec.json.Decoder().decode
         start = perf_counter()
         with path.open("rb") as file:
-            for line in file:
-                decode(line)
+            decode(file)
         return perf_counter() - start
 
     def counting():
@@ -46,11 +68,11 @@ def importing(size, folder):
     took = in_turns(size, {OURS: ours, JSON: decoding, LINES: counting})
     megabytes = path.stat().st_size / 1e6
     return Result(
-        f"Import of a qmp-jsonl trace of {megabytes:.1f} MB",
+        f"Import of a {form} trace of {megabytes:.1f} MB",
         {name: (megabytes / seconds, "MB/s") for name, seconds in took.items()},
         [
-            Line("x the time of decoding each line's JSON, and no more", took[OURS] / took[JSON]),
+            Line(f"x the time of {what}, and no more", took[OURS] / took[JSON]),
             Line("x the time of wc -l", took[OURS] / took[LINES]),
         ],
-        [f"{path.stat().st_size / size.records:.0f} bytes a line"],
+        [f"{path.stat().st_size / size.records:.0f} bytes a message"],
     )

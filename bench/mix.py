@@ -216,3 +216,22 @@ def write_jsonl(path, count):
         for n, (way, text) in enumerate(messages(count)):
             raw = text.decode() + ("\r\n" if way == "rx" else "\n")
             file.write(json.dumps({"t": BEGIN / 1e6 + n / 4, "dir": way, "raw": raw}) + "\n")
+
+
+def write_libvirt(path, count):
+    """Write libvirtd's debug log of as many messages, each told as often as libvirt tells it; see importers.libvirt."""
+    with path.open("w") as file:
+        for n, (way, text) in enumerate(messages(count)):
+            head = f"2026-11-23 14:{n // 60_000 % 60:02}:{n // 1000 % 60:02}.{n % 1000:03}+0000: 7"
+            said = text.decode()
+            if way == "tx":
+                sent = f"{head}: info : qemuMonitorSend:861 : QEMU_MONITOR_SEND_MSG: mon=0x7f39d4005740 msg={said}\r\n fd=-1\n"
+                written = f"{head}: info : qemuMonitorIOWrite:366 : QEMU_MONITOR_IO_WRITE: mon=0x7f39d4005740 buf={said}\r\n"
+                file.write(f"{sent}{written} len={len(text)} ret={len(text)} errno=0\n")
+            else:
+                kind, name = ("EVENT", "event") if '"event"' in said else ("REPLY", "reply")
+                line = "qemuMonitorJSONIOProcessLine"
+                file.write(f"{head}: debug : {line}:189 : Line [{said}]\n")
+                file.write(
+                    f"{head}: info : {line}:208 : QEMU_MONITOR_RECV_{kind}: mon=0x7f39d4005740 {name}={said}\n"
+                )
