@@ -24,14 +24,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
+
+import msgspec
 
 from qemustate.events.importers.files import TraceFile, blocks
 
 Blocks: TypeAlias = Callable[[TraceFile], Iterator[tuple[int, bytes]]]
 
 
-class Mark(NamedTuple):
+class Mark(msgspec.Struct, gc=False):
     """One line that matters: its kind, number, time as it stands, thread or process, monitor, and the rest of it.
 
     ``text`` is the JSON text of ``send``, ``write``, ``reply``, ``event`` and ``line`` marks, and the name of the
@@ -133,6 +135,7 @@ def marks(
     takes the marks may change what is known between two of them.
     """
     monitors, lines, *_ = patterns
+    heads = _Heads()
     for number, block in cut(file):
         found = [it for pattern in patterns for it in pattern.finditer(block)]
         found.sort(key=_start)
@@ -150,12 +153,12 @@ def marks(
             at = block.rfind(b"\n", 0, it.start()) + 1
             # A socket's path stands within a reply, all else where a text begins.
             begin = block.find(_REPLY, at, it.start()) if it.re is _SOCKET else it.start()
-            head = _HEAD.fullmatch(block, at, begin) if begin >= 0 else None
+            head = heads.read(block[at:begin]) if begin >= 0 else None
             if head is None:
                 continue
             number += block.count(b"\n", last, at)
             last = at
-            mark = _mark(it, head, number)
+            mark = _message(it, head, number) if it.re is monitors else _mark(it, head, number)
             if mark is not None:
                 yield mark
 
@@ -168,26 +171,57 @@ def _start(found: re.Match[bytes]) -> int:
     return found.start()
 
 
-def _mark(found: re.Match[bytes], head: re.Match[bytes], line: int) -> Mark | None:
+class _Heads:
+    """What stands before the texts: of few kinds, but for the time, so that each kind is looked at once."""
+
+    #: So many kinds are kept.
+    _MOST: Final = 4096
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[bytes, bytes | None]] = {}
+
+    def read(self, head: bytes) -> tuple[bytes, bytes, bytes | None] | None:
+        """Return time, thread and function (None where it does not say); None where this is no head."""
+        known = self._known.get(head[_TIME:])
+        if known is not None:
+            return head[:_TIME], *known
+        found = _HEAD.fullmatch(head)
+        if found is None:
+            return None
+        when, thread, function, pid, function2 = found.groups()
+        if when is None:
+            return head[:_STAMP], pid or b"", function2
+        if len(self._known) == self._MOST:
+            self._known.clear()
+        self._known[head[_TIME:]] = thread, function
+        return when, thread, function
+
+
+#: How long libvirt's time is; and any time at the beginning of a line, at most.
+_TIME: Final = len("2026-11-23 14:25:15.038+0000")
+_STAMP: Final = 40
+
+
+def _message(found: re.Match[bytes], head: tuple[bytes, bytes, bytes | None], line: int) -> Mark:
+    kind, pointer, rest = found.groups()
+    # What follows the text, " fd=-1" or " len=79 ret=79 errno=0", has no brace.
+    end = rest.rfind(b"}") + 1
+    text = rest[rest.find(b"{") : end] if end else rest[rest.find(b"=") + 1 :]
+    return Mark(_KINDS[kind], line, head[0], head[1], pointer, text, rest[end:])
+
+
+def _mark(found: re.Match[bytes], head: tuple[bytes, bytes, bytes | None], line: int) -> Mark | None:
     group = found.lastgroup
-    when, thread, function, pid, function2 = head.groups()
-    if when is None:
-        when, thread = head[0][:_STAMP], pid or b""
-    if group == "rest":
-        kind, pointer, rest = found["kind"], found["mon"], found["rest"]
-        # What follows the text, " fd=-1" or " len=79 ret=79 errno=0", has no brace.
-        end = rest.rfind(b"}") + 1
-        text = rest[rest.find(b"{") : end] if end else rest[rest.find(b"=") + 1 :]
-        return Mark(_KINDS[kind], line, when, thread, pointer, text, rest[end:])
+    when, thread, function = head
     if group == "json":
-        text, function = found["json"], function or function2
+        text = found["json"]
         if function is None and not any(sign in text for sign in _OURS):
             return None
         if function == b"qemuAgentIOProcessLine":
             return None
         return Mark("line", line, when, thread, b"", text[: text.rfind(b"]")])
     if group == "short":
-        pointer = _POINTER.search(found.string, head.end())
+        pointer = _POINTER.search(found.string, found.string.rfind(_REPLY, 0, found.start()))
         return Mark(
             "socket", line, when, thread, pointer[0] if pointer else b"", found["short"], found["number"]
         )
@@ -202,7 +236,3 @@ def _mark(found: re.Match[bytes], head: re.Match[bytes], line: int) -> Mark | No
     if group == "starting":
         return Mark("starting", line, when, thread, b"", found["starting"])
     return Mark("daemon", line, when, thread, b"", b"")
-
-
-#: A time at the beginning of a line is no longer.
-_STAMP: Final = 40

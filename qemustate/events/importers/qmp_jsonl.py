@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -81,18 +81,20 @@ def _one(
     conversation, begun = Conversation(), False
     framers = {"tx": Framer(strict=True), "rx": Framer()}
     time, origin = 0, (file.name, 1)
+    name = file.name
     for number, told in _told(file, skipped):
-        time, client = told.time, told.dir == "tx"
-        origin = (file.name, number)
+        time, direction, raw = told
+        client = direction == "tx"
+        origin = (name, number)
         if not begun:
             begun = True
             yield from _begin(conversation, meta_name, meta, time, origin, same=same)
-        framer = framers[told.dir]
-        document = None if framer.pending else _whole(told.raw, client=client)
+        framer = framers[direction]
+        document = None if framer.pending else _whole(raw, client=client)
         if document is not None:
             yield from conversation.entries(document, time, origin, client=client)
             continue
-        for found in framer.feed(told.raw):
+        for found in framer.feed(raw):
             yield from conversation.entries(found, time, origin, client=client)
     for direction, framer in framers.items():
         for found in framer.eof():
@@ -114,12 +116,8 @@ def _whole(raw: bytes, *, client: bool) -> Document | None:
     return Document(value, text, 0)
 
 
-class _Told(NamedTuple):
-    """A line: when, which way, and the bytes."""
-
-    time: int
-    dir: str
-    raw: bytes
+#: When, which way, and the bytes of a line.
+_Told: TypeAlias = tuple[int, str, bytes]
 
 
 class _Line(msgspec.Struct):
@@ -140,7 +138,7 @@ def _told(file: TraceFile, skipped: Skipped) -> Iterator[tuple[int, _Told]]:
     for number, block in blocks(file):
         try:
             # What is no number of ours, or no text, takes the closer look.
-            together = [_Told(_microseconds(it.t), it.dir, it.raw.encode()) for it in _lines(block)]
+            together = [(_microseconds(it.t), it.dir, it.raw.encode()) for it in _lines(block)]
         except _REFUSED:
             together = []
         if len(together) == block.count(b"\n") + (not block.endswith(b"\n")):
@@ -148,7 +146,7 @@ def _told(file: TraceFile, skipped: Skipped) -> Iterator[tuple[int, _Told]]:
             continue
         for at, line in enumerate(block.split(b"\n"), number):
             told = _line(line)
-            if isinstance(told, _Told):
+            if isinstance(told, tuple):
                 yield at, told
             elif told:
                 skipped.add(file.name, at, told)
@@ -170,7 +168,7 @@ def _line(line: bytes) -> _Told | str:
         raw = it["raw"].encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
         return f"raw is no text: {error.reason}"
-    return _Told(_microseconds(it.get("t")), it["dir"], raw)
+    return _microseconds(it.get("t")), it["dir"], raw
 
 
 def _microseconds(seconds: Any) -> int:
