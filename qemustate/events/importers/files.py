@@ -218,10 +218,10 @@ def lines(file: TraceFile) -> Iterator[tuple[int, bytes]]:
         yield number, bytes(memoryview(rest)[: LINE_LIMIT + 1])
 
 
-def blocks(file: TraceFile) -> Iterator[tuple[int, bytes]]:
-    r"""Yield ``(number of its first line, whole lines)``, some hundred KiB at a time.
+def blocks(file: TraceFile, *, together: bool = True) -> Iterator[tuple[int, bytes]]:
+    r"""Yield ``(number of its first line, whole lines)``, some hundred KiB at a time, or what a growing file has.
 
-    A line that begins with white space stays with the one before it. Of a line longer than LINE_LIMIT only the
+    With ``together``, a line that begins with white space stays with the one before it, which so has to wait for it. Of a line longer than LINE_LIMIT only the
     first LINE_LIMIT + 1 bytes come. Raises BadInput as :func:`pieces` does.
     """
     number, rest = 1, bytearray()
@@ -233,7 +233,7 @@ def blocks(file: TraceFile) -> Iterator[tuple[int, bytes]]:
                 continue
             piece, longest = piece[end:], False
         rest += piece
-        cut = _cut(rest, len(rest) - len(piece))
+        cut = _cut(rest, len(rest) - len(piece)) if together else rest.rfind(b"\n") + 1
         if cut:
             block = bytes(memoryview(rest)[:cut])
             del rest[:cut]

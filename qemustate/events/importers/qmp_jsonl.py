@@ -135,7 +135,7 @@ _REFUSED: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 def _told(file: TraceFile, skipped: Skipped) -> Iterator[tuple[int, _Told]]:
     """Yield number and content of each line that can be read, many at a time where all can."""
-    for number, block in blocks(file):
+    for number, block in blocks(file, together=False):
         try:
             # What is no number of ours, or no text, takes the closer look.
             together = [(_microseconds(it.t), it.dir, it.raw.encode()) for it in _lines(block)]
