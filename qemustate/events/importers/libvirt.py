@@ -178,7 +178,9 @@ class _Survey:
         elif kind == "act":
             session.probe = False
         elif kind in ("reply", "event", "write"):
-            session.probe = session.probe and (kind != "event" or b'"SHUTDOWN"' in mark.text)
+            if kind == "event" and b'"SHUTDOWN"' not in mark.text:
+                session.probe = False
+                self._known.add((b"RECV_EVENT", mark.monitor))
             for greeting in self._greetings.pop(mark.thread, ()):
                 session.greetings.add(greeting)
         if self.uses.received:

@@ -138,7 +138,8 @@ def marks(
     heads = _Heads()
     for number, block in cut(file):
         found = [it for pattern in patterns for it in pattern.finditer(block)]
-        found.sort(key=_start)
+        if found and found[-1].re is not monitors:
+            found.sort(key=_start)
         last = 0
         for it in found:
             if known:

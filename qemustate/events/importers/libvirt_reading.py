@@ -10,7 +10,7 @@ from qemustate.events.importers.conversation import Conversation, Entry, Skipped
 from qemustate.events.importers.files import LINE_LIMIT
 from qemustate.events.importers.libvirt_marks import Mark
 from qemustate.events.importers.libvirt_sessions import Session, Uses
-from qemustate.events.importers.times import read_time
+from qemustate.events.importers.times import read_milliseconds
 from qemustate.qmp.framing import Document
 from qemustate.qmp.jsontext import JsonError, decode, print_qemu
 
@@ -42,13 +42,13 @@ class Reading:
 
     def daemon_began(self, name: str, mark: Mark) -> Iterator[Entry]:
         """Yield the end of the connection that the daemon before had."""
-        return self._lose(read_time(mark.when), (name, mark.line), "libvirt was started again")
+        return self._lose(read_milliseconds(mark.when), (name, mark.line), "libvirt was started again")
 
     def stopped(self, name: str, mark: Mark) -> Iterator[Entry]:
         """Yield that libvirt gave the domain up: it kills the QEMU, if it is still there (qemu_process.c)."""
         if self._logged:
             return  # its own log tells
-        time, origin, reason = read_time(mark.when), (name, mark.line), mark.more.decode()
+        time, origin, reason = read_milliseconds(mark.when), (name, mark.line), mark.more.decode()
         self._ending |= reason == "crashed"
         yield from self._lose(time, origin, f"libvirt shut it down: {reason}")
         if self._running:
@@ -63,13 +63,15 @@ class Reading:
     def _own(self, session: Session, mark: Mark, origin: tuple[str, int]) -> Iterator[Entry]:
         """Yield the entries of a mark of one of the VM's sessions."""
         kind = mark.kind
-        while self._launches and (read_time(mark.when) >= self._launches[-1][1] or not self._uses.times):
+        while self._launches and (
+            read_milliseconds(mark.when) >= self._launches[-1][1] or not self._uses.times
+        ):
             yield from self._told(self._launches.pop())
         if kind == "close":
-            yield from self._lose(read_time(mark.when), origin, "libvirt closed its monitor")
+            yield from self._lose(read_milliseconds(mark.when), origin, "libvirt closed its monitor")
             return
         if self._session is not session:
-            yield from self._open(session, read_time(mark.when), origin)
+            yield from self._open(session, read_milliseconds(mark.when), origin)
         if kind == "send" or (kind == "write" and self._uses.writes and self._is_whole(mark)):
             yield from self._message(mark, origin, client=True)
         elif kind in ("reply", "event", "line"):
@@ -106,7 +108,7 @@ class Reading:
             yield self._conversation.lost(time, origin, why, by_us=by_us)
 
     def _message(self, mark: Mark, origin: tuple[str, int], *, client: bool) -> list[Entry]:
-        text, when = mark.text, read_time(mark.when)
+        text, when = mark.text, read_milliseconds(mark.when)
         if len(text) > LINE_LIMIT:
             self._skipped.add(*origin, f"longer than {LINE_LIMIT} bytes")
             return []
@@ -136,4 +138,6 @@ class Reading:
         name, status = mark.job.decode(errors="replace"), mark.more.decode()
         value = {"event": "JOB_STATUS_CHANGE", "data": {"status": status, "id": name}}
         document = Document(value, print_qemu(value), 0)
-        return self._conversation.entries(document, read_time(mark.when), origin, client=False, own=False)
+        return self._conversation.entries(
+            document, read_milliseconds(mark.when), origin, client=False, own=False
+        )

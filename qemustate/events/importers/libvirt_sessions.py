@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from qemustate.events.importers.libvirt_marks import Mark
-from qemustate.events.importers.times import read_time
+from qemustate.events.importers.times import read_milliseconds
 
 
 class Uses:
@@ -20,7 +20,7 @@ class Uses:
 
     def note(self, mark: Mark) -> None:
         """Note what kind of line there is."""
-        self.times = self.times or read_time(mark.when) > 0
+        self.times = self.times or read_milliseconds(mark.when) > 0
         self._sent |= mark.kind == "send"
         self.received |= mark.kind in ("reply", "event")
         self._job_events |= mark.kind in ("line", "event") and b'"JOB_STATUS_CHANGE"' in mark.text

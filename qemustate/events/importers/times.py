@@ -12,7 +12,22 @@ _ISO: Final = re.compile(
 )
 
 
-@lru_cache(maxsize=256)
+def read_milliseconds(text: bytes) -> int:
+    """Return a time to the millisecond with its zone, ``2026-11-23 14:25:15.038+0000``, sooner than read_time does."""
+    if len(text) != _LENGTH or text[23] not in b"+-" or not text[20:23].isdigit():
+        return read_time(text)
+    whole = _whole(text[:19] + text[23:])
+    return whole + int(text[20:23]) * 1000 if whole else 0
+
+
+_LENGTH: Final = len("2026-11-23 14:25:15.038+0000")
+
+
+@lru_cache(maxsize=64)
+def _whole(text: bytes) -> int:
+    return read_time(text)
+
+
 def read_time(text: bytes) -> int:
     """Return the time that ``text`` begins with (ISO 8601, RFC 3339, with a comma or a point); 0 where none.
 

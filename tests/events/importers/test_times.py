@@ -2,7 +2,7 @@
 
 import pytest
 
-from qemustate.events.importers.times import read_time
+from qemustate.events.importers.times import read_milliseconds, read_time
 
 NOON = 1_709_294_400_000_000  # 2024-03-01 12:00:00 UTC
 
@@ -28,3 +28,5 @@ NOON = 1_709_294_400_000_000  # 2024-03-01 12:00:00 UTC
 def test_times(text, micros):
     """A time at the beginning of a line is read whatever its zone and fraction; what is none is 0."""
     assert read_time(text) == micros
+    assert read_milliseconds(text) == micros
+    assert read_milliseconds(text[:28]) == read_time(text[:28])
