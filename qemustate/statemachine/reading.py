@@ -91,8 +91,10 @@ def _remembering(event: str) -> Effect:
     fact, who, what = FACTS[event]
 
     def run(vm: VM, data: dict[str, Any], _answer: Any) -> None:
-        subject = str(data.get(who, "")) if who else ""
-        vm.facts.setdefault(fact, {})[subject] = data.get(what) if what else None
+        told = vm.facts.get(fact)
+        if told is None:
+            told = vm.facts[fact] = {}
+        told[str(data.get(who, "")) if who else ""] = data.get(what) if what else None
 
     return run
 

@@ -142,15 +142,16 @@ def _race(vm: VM, name: str, cell: DeviceCell, *, over: bool = False) -> None:
     """Note whether a ``device_del`` of this device is still to be answered; ``over``: one has just been."""
     if over and not cell.kind & _RACED:
         return
-    asked = any(
+    asked = bool(vm.pending) and any(
         command == "device_del" and device_name(_identified(arguments)) == name
         for _, command, arguments, _ in vm.pending.values()
     )
-    cell.kind = cell.kind & _RACED_FORGET | (guards.held if asked else guards.denied)("raced")
+    cell.kind = cell.kind & _RACED_FORGET | (_RACED if asked else _NOT_RACED)
 
 
 _RACED_FORGET: Final = guards.clear_mask(("raced",))
-_RACED: Final = guards.may("raced")
+_RACED: Final = guards.held("raced")
+_NOT_RACED: Final = guards.denied("raced")
 
 
 def unplug_refused(vm: VM, data: dict[str, Any], _answer: Any) -> None:
