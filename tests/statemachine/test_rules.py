@@ -257,6 +257,17 @@ def test_an_orderly_life_breaks_no_rule(wire, q35):
     assert w.rules == []
 
 
+def test_a_mirror_that_is_done_may_have_moved_the_device(wire, q35):
+    """After a completed mirror the old node can go: the device may be on the new one."""
+    w = wire(NEW, q35)
+    w.ok("blockdev-add", node_name="n1", driver="null-co")
+    w.plug("vd1", drive="n1")
+    w.event("BLOCK_JOB_COMPLETED", device="j", type="mirror", len=1, offset=1, speed=0)
+    w.ok("blockdev-del", node_name="n1")
+
+    assert "backend-under-frontend" not in w.rules
+
+
 def test_the_reply_of_a_client_that_left_is_no_breach(wire, q35):
     """Right after the greeting an answer may be the previous client's."""
     w = wire(NEW)

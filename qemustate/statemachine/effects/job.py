@@ -38,6 +38,8 @@ _TRIGGERS: Final[dict[Any, str]] = {status: f"JOB_STATUS_CHANGE {status}" for st
 _CREATED: Final = _TRIGGERS["created"]
 _ENDING: Final = guards.may("ending")
 _OTHERS: Final = guards.may("others")
+#: Job types that may put another node under a device when they are done.
+_PIVOTING: Final = ("mirror", "commit")
 #: Job types that stop the VM (migration/savevm.c).
 _STOPPING: Final = ("snapshot-save", "snapshot-load")
 
@@ -63,6 +65,10 @@ def block_job_ended(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     cell = job(vm, str(data.get("device", "")))
     cell.type = str(data.get("type", cell.type))
     cell.error = str(data.get("error", ""))
+    if cell.type in _PIVOTING and not cell.error:
+        # The device may be on another node now (block/mirror.c mirror_exit_common()), and nothing says which.
+        for device in vm.devices.values():
+            device.uses = tuple(use for use in device.uses if use[0] != "node")
 
 
 def query_jobs(vm: VM, _data: dict[str, Any], answer: Any) -> None:
