@@ -128,6 +128,8 @@ class Framer:
             if start == size:
                 return
             lazy = line_end < 0 and data[start] == 0x7B and not _may_end(data, start)
+            # What is too long to wait for is looked at: its text may end within the limit.
+            lazy = lazy and size - start <= self._limit
             end = -1 if lazy else self._scanner.find_end(data, start)
             if end < 0 and size - start <= self._limit:
                 self._pending += data[start:]

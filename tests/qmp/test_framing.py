@@ -186,6 +186,14 @@ GARBAGE = st.binary(max_size=6)
 WHITE = st.sampled_from([b"", b"\r\n", b"\n", b" ", b"\t\n"])
 
 
+def test_a_text_of_just_the_limit_may_be_followed_by_more():
+    """A text as long as the limit allows is taken, whatever stands behind it in the same piece."""
+    text = b'{"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa": null}'
+    whole = read(Framer(len(text)), text + b",")
+    assert whole[0] == Document({"a" * 30: None}, text, 0)
+    assert whole == read(Framer(len(text)), *(bytes([byte]) for byte in text + b","))
+
+
 @settings(deadline=None, max_examples=200)
 @given(
     st.lists(st.tuples(MESSAGES | GARBAGE, WHITE, st.booleans()), max_size=8),
