@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 # tests/support and scripts/stories are imported as `support` and `stories`.
@@ -14,6 +15,11 @@ from support import found  # noqa: E402
 
 #: Lines that tests want read when all is done.
 FIGURES = pytest.StashKey[list[str]]()
+# What decides whether a change lands tries the same examples each time; everybody else's runs look for new ones.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+if os.environ.get("CI") == "true":
+    settings.load_profile("repeatable")
+
 #: Fixtures that need something from outside; a test that uses one is marked with the same name.
 NEEDS = ("qemu", "guest", "shared")
 
