@@ -184,7 +184,14 @@ def open_foreign(paths: Sequence[str], form: str | None = None) -> list[ForeignT
 
 
 def _traces(form: formats.Format, files: list[TraceFile]) -> list[ForeignTrace]:
-    return [ForeignTrace(form, found, files[0].shown) for found in form.find(files)]
+    found = form.find(files)
+    shown = files[0].shown
+    if len(found) == 1:
+        return [ForeignTrace(form, found[0], shown)]
+    folders = {str(Path(file.shown).parent) for file in files}
+    if len(files) > 1 and len(folders) == 1:
+        (shown,) = folders
+    return [ForeignTrace(form, it, f"{shown} ({it.name})") for it in found]
 
 
 def _foreign(file: TraceFile, form: str | None) -> formats.Format:

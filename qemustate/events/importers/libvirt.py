@@ -75,7 +75,7 @@ class _Log:
         daemon: list[TraceFile],
         domains: dict[str, list[TraceFile]],
         vms: dict[str, list[Session]],
-        uses: Uses,
+        uses: list[Uses],
         cut: Blocks,
     ) -> None:
         self._daemon, self._domains, self._uses, self._cut = daemon, domains, uses, cut
@@ -97,7 +97,8 @@ class _Log:
             launches = [
                 entry for file in self._domains.get(name, ()) for entry in libvirt_domain.read(file, skipped)
             ]
-            readings[number] = Reading(self._uses, launches, skipped)
+            timed = any(uses.times for uses in self._uses)
+            readings[number] = Reading(launches, skipped, timed=timed)
             owners |= {it.key: (number, it) for it in sessions}
         yield from self._entries(readings, owners)
         for number, reading in readings.items():
@@ -109,10 +110,12 @@ class _Log:
         """Yield what the daemon's log tells of some VMs."""
         names = {self._vms[number][0].encode(): number for number in readings}
         greetings = {place: it for it in owners.values() for place in it[1].greetings}
-        patterns = patterns_for({pointer for pointer, _ in owners}) if self._uses.whole else EVERY
-        follow = Sessions(self._uses).see
-        for at, file in enumerate(self._daemon):
-            for mark in marks(file, self._cut, patterns):
+        few = patterns_for({pointer for pointer, _ in owners})
+        sessions = Sessions()
+        follow = sessions.see
+        for at, (file, uses) in enumerate(zip(self._daemon, self._uses, strict=True)):
+            sessions.uses = uses
+            for mark in marks(file, self._cut, few if uses.whole else EVERY):
                 session, kind = follow(mark), mark.kind
                 if kind == "daemon":
                     for number, reading in readings.items():
@@ -121,13 +124,13 @@ class _Log:
                     if (number := names.get(mark.text, -1)) >= 0:
                         yield from ((number, entry) for entry in readings[number].stopped(file.name, mark))
                 else:
-                    if kind == "line" and not self._uses.lines:
+                    if kind == "line" and not uses.lines:
                         owner = greetings.get((at, mark.line))
                     else:
                         owner = owners.get(session.key) if session is not None else None
                     if owner is not None:
                         number, own = owner
-                        for entry in readings[number].see(own, file.name, mark):
+                        for entry in readings[number].see(own, file.name, mark, uses):
                             yield number, entry
 
 
@@ -142,8 +145,8 @@ class _Survey:
     """A first look: which monitors there are, what they are named, and which telling of messages is complete."""
 
     def __init__(self) -> None:
-        self.uses = Uses()
-        self._sessions = Sessions(self.uses)
+        self.uses: list[Uses] = []
+        self._sessions = Sessions()
         self._all: dict[tuple[bytes, int], Session] = {}
         self._starts: dict[bytes, list[int]] = {}
         self._greetings: dict[bytes, list[tuple[int, int]]] = {}
@@ -151,8 +154,11 @@ class _Survey:
 
     def look(self, number: int, file: TraceFile, cut: Blocks) -> None:
         """Look at a file, the first, second, ... by its number; what repeats itself is passed over."""
+        uses = self._sessions.uses = Uses()
+        self.uses.append(uses)
+        self._known.clear()
         for mark in marks(file, cut, EVERY, self._known):
-            self.uses.note(mark)
+            uses.note(mark)
             if mark.kind == "starting":
                 self._starts.setdefault(mark.text, []).append(self._sessions.place)
             elif mark.kind in ("new", "close", "daemon"):
@@ -183,14 +189,13 @@ class _Survey:
                 self._known.add((b"RECV_EVENT", mark.monitor))
             for greeting in self._greetings.pop(mark.thread, ()):
                 session.greetings.add(greeting)
-        if self.uses.received:
+        if self._sessions.uses.received:
             self._known.add(LINES)
 
     def vms(self, logged: set[str]) -> dict[str, list[Session]]:
         """Return the sessions of each VM by its name; ``logged`` are the names of domains with logs of their own."""
         wanted = [it for it in self._all.values() if it.seen & {"send", "write", "reply", "event", "line"}]
-        if not self.uses.lines:
-            wanted = [it for it in wanted if not it.pointer.startswith(THREAD)]
+        wanted = [it for it in wanted if it.uses.lines or not it.pointer.startswith(THREAD)]
         wanted = [it for it in wanted if it.name or not it.probe or "close" not in it.seen] or wanted
         names = sorted(logged | {it.name.decode(errors="replace") for it in self._all.values()})
         vms: dict[str, list[Session]] = {}
@@ -226,7 +231,7 @@ class _Survey:
             missing.append("commands")
         if not seen & {"reply", "line"}:
             missing.append("replies")
-        if not self.uses.times:
+        if not any(uses.times for uses in self.uses):
             missing.append("times")
         if not (told and sessions[0].fresh):
             missing.append("beginning")

@@ -22,10 +22,13 @@ _PLAIN: Final = frozenset({"send", "reply", "event"})
 
 
 class Reading:
-    """Takes the marks of one VM in order, and yields its entries; ``launches`` are those of its domain's log."""
+    """Takes the marks of one VM in order, and yields its entries; ``launches`` are those of its domain's log.
 
-    def __init__(self, uses: Uses, launches: list[Entry], skipped: Skipped) -> None:
-        self._uses, self._skipped = uses, skipped
+    ``timed`` says that the marks have times, by which the launches can be put among them.
+    """
+
+    def __init__(self, launches: list[Entry], skipped: Skipped, *, timed: bool) -> None:
+        self._skipped, self._timed = skipped, timed
         self._launches = launches[::-1]
         self._logged = bool(launches)
         self._conversation = Conversation()
@@ -33,12 +36,12 @@ class Reading:
         self._running = self._ending = False
         self._unwritten = 0
 
-    def see(self, session: Session, name: str, mark: Mark) -> Iterable[Entry]:
-        """Return the entries that a mark of one of the VM's sessions means; ``name`` is the file's."""
+    def see(self, session: Session, name: str, mark: Mark, uses: Uses) -> Iterable[Entry]:
+        """Return the entries that a mark of one of the VM's sessions means; name and uses are the file's."""
         origin = (name, mark.line)
         if session is self._session and not self._launches and mark.kind in _PLAIN:
             return self._message(mark, origin, client=mark.kind == "send")
-        return self._own(session, mark, origin)
+        return self._own(session, mark, origin, uses)
 
     def daemon_began(self, name: str, mark: Mark) -> Iterator[Entry]:
         """Yield the end of the connection that the daemon before had."""
@@ -60,23 +63,21 @@ class Reading:
         while self._launches:
             yield self._launches.pop()
 
-    def _own(self, session: Session, mark: Mark, origin: tuple[str, int]) -> Iterator[Entry]:
+    def _own(self, session: Session, mark: Mark, origin: tuple[str, int], uses: Uses) -> Iterator[Entry]:
         """Yield the entries of a mark of one of the VM's sessions."""
         kind = mark.kind
-        while self._launches and (
-            read_milliseconds(mark.when) >= self._launches[-1][1] or not self._uses.times
-        ):
+        while self._launches and (read_milliseconds(mark.when) >= self._launches[-1][1] or not self._timed):
             yield from self._told(self._launches.pop())
         if kind == "close":
             yield from self._lose(read_milliseconds(mark.when), origin, "libvirt closed its monitor")
             return
         if self._session is not session:
             yield from self._open(session, read_milliseconds(mark.when), origin)
-        if kind == "send" or (kind == "write" and self._uses.writes and self._is_whole(mark)):
+        if kind == "send" or (kind == "write" and uses.writes and self._is_whole(mark)):
             yield from self._message(mark, origin, client=True)
         elif kind in ("reply", "event", "line"):
             yield from self._message(mark, origin, client=False)
-        elif kind == "job" and self._uses.jobs:
+        elif kind == "job" and uses.jobs:
             yield from self._job(mark, origin)
 
     def _told(self, entry: Entry) -> Iterator[Entry]:

@@ -9,7 +9,7 @@ from qemustate.events.importers.times import read_milliseconds
 
 
 class Uses:
-    """Which tellings of the messages a log has; noted on a first look, used on the second.
+    """Which tellings of the messages a file has; noted on a first look, used on the second.
 
     ``times``: lines have a time; ``received``: there are RECV_*.
     """
@@ -49,13 +49,13 @@ class Uses:
 class Session:
     """One monitor connection: its pointer, which one with that pointer it is (from 1), and what is known of it.
 
-    ``place`` is how many marks came before it. ``name`` and ``domain`` (the number libvirt gave the running domain)
+    ``place`` is how many marks came before it, ``uses`` are those of its first file. ``name`` and ``domain`` (the number libvirt gave the running domain)
     are empty where unknown, ``short`` says that the name may be a beginning only; ``fresh`` says that it is the first with a new QEMU, ``probe`` that only its abilities
     were asked for; ``seen`` are the kinds of its marks, and ``greetings`` the places (file, line) of its greeting.
     """
 
-    def __init__(self, pointer: bytes, count: int, place: int, *, opened: bool) -> None:
-        self.pointer, self.count, self.place, self.opened = pointer, count, place, opened
+    def __init__(self, pointer: bytes, count: int, place: int, uses: Uses, *, opened: bool) -> None:
+        self.pointer, self.count, self.place, self.uses, self.opened = pointer, count, place, uses, opened
         self.name = self.domain = b""
         self.fresh, self.short, self.probe = False, False, opened
         self.seen: set[str] = set()
@@ -77,8 +77,9 @@ _OPEN: Final = frozenset({"new", "send", "write", "reply", "event"})
 class Sessions:
     """Follows the monitors through a log; every reading that sees the marks of a monitor numbers them alike."""
 
-    def __init__(self, uses: Uses) -> None:
-        self._uses = uses
+    def __init__(self) -> None:
+        #: Those of the file that is read.
+        self.uses = Uses()
         self._open: dict[bytes, Session] = {}
         self._threads: dict[bytes, Session] = {}
         self._counts: dict[bytes, int] = {}
@@ -108,14 +109,16 @@ class Sessions:
 
     def _begin(self, pointer: bytes, *, opened: bool) -> Session:
         count = self._counts[pointer] = self._counts.get(pointer, 0) + 1
-        session = self._open[pointer] = Session(pointer, count, self.place, opened=opened)
+        session = self._open[pointer] = Session(pointer, count, self.place, self.uses, opened=opened)
         return session
 
     def _of_thread(self, mark: Mark) -> Session | None:
         """Return the session whose messages this thread reads; without another sign the thread is the monitor."""
         session = self._threads.get(mark.thread)
-        if session is None and self._uses.lines:
-            told = [it for it in self._open.values() if not it.pointer.startswith(THREAD)]
+        if session is None and self.uses.lines:
+            told = [
+                it for it in self._open.values() if it.uses is self.uses and not it.pointer.startswith(THREAD)
+            ]
             session = told[0] if len(told) == 1 else self._begin(THREAD + mark.thread, opened=False)
             self._threads[mark.thread] = session
         return session

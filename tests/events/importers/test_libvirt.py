@@ -211,6 +211,20 @@ def test_a_log_of_lines_only(imported_all):
     assert found["vm"].lacks == ("commands", "beginning", "process")
 
 
+def test_each_file_has_its_own_tellings(imported_all):
+    """A file of lines only is read by its lines, also beside one that has more."""
+    lines = (
+        Log()
+        .line('{"event": "STOP"}', thread=1)
+        .put("f:1", "job 'j'(domain: 0xff,a) state changed to 'null'(4)", thread=1)
+    )
+    whole = Log().new("0xa").named("0xa", "b").ask("0xa", "cont").event("0xa", "RESUME")
+    for contents in ((lines.bytes, whole.bytes), (whole.bytes, lines.bytes)):
+        found = imported_all("libvirt", *contents)
+        assert found["a"].said[0] == "STOP"
+        assert found["b"].said == ["opened", "greeting", "cont", "reply", "RESUME"]
+
+
 def test_a_log_of_writes_only(imported):
     """Without SEND_MSG commands are taken from the writes, and the rest of a short one is no other command."""
     log = Log().write("0xa", '{"execute":"a"}', written=9).write("0xa", 'te":"a"}', written=8)
