@@ -44,7 +44,7 @@ def record(kind: str, body: dict[str, Any], command: str | None = None) -> str:
     told = {key: val for key, val in body.items() if key not in ("origin", "state")}
     match kind:
         case "spawned":
-            return f"* spawned {value(body.get('argv', ['?'])[0])}" + (
+            return f"* spawned {value((body.get('argv') or ['?'])[0])}" + (
                 f" pid={body['pid']}" if body.get("pid") else ""
             )
         case "malformed":

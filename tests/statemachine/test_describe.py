@@ -21,6 +21,7 @@ LINES = [
     ("failure", {"qmp": {"error": {"class": "GenericError", "desc": "two\nlines"}}}, "cont", '<- cont refused: GenericError: "two\\nlines"'),
     ("greeting", {"qmp": {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 22}}}}}, None, "<- greeting of QEMU 7.2.22"),
     ("spawned", {"argv": ["qemu-system-x86_64", "-S"], "pid": 12}, None, "* spawned qemu-system-x86_64 pid=12"),
+    ("spawned", {"argv": []}, None, "* spawned ?"),
     ("exited", {"signal": 9, "origin": ["a.log", 3]}, None, "* exited signal=9"),
     ("malformed", {"data": b"x", "from": "qemu", "error": "bad"}, None, "* malformed from qemu: bad: b'x'"),
     ("note", {"text": "hello there"}, None, "* note: hello there"),
