@@ -10,6 +10,7 @@ from qemustate.events.observe import parsed
 from qemustate.events.records import MESSAGE_KINDS
 from qemustate.statemachine import looks
 from qemustate.statemachine.fold import apply
+from qemustate.statemachine.kinds import is_another
 from qemustate.statemachine.looks.registry import AFTER, BEFORE, Asked, Look
 from qemustate.statemachine.rules import RULES, Finding
 from qemustate.statemachine.state import VM, key_of
@@ -49,6 +50,9 @@ class Checker:
             asked = self._asked(kind, shown, seq)
             about = shown.get("event") if kind == "event" else asked.name if asked else None
             names = (kind, f"{kind} {about}")
+        elif kind == "spawned" and is_another(vm, body):
+            self.close()
+            self.memory.clear()
         vm.seq, before = seq, vm.seq
         self._look(BEFORE, names, shown, asked)
         vm.seq = before
@@ -60,7 +64,7 @@ class Checker:
             )
 
     def close(self) -> None:
-        """Apply the rules about how a trace ends."""
+        """Apply the rules about how a trace, or the life of one of its processes, ends."""
         self._look(AFTER, ("end",), {}, None)
 
     def found(self, rule: str, subject: str, message: str, seq: int | None = None) -> None:

@@ -138,12 +138,26 @@ def _greeting(vm: VM, body: dict[str, Any]) -> None:
     step_vm(vm, "monitor", "greeting")
 
 
+def is_another(vm: VM, body: dict[str, Any]) -> bool:
+    """Whether a ``spawned`` tells of another process than the one known so far.
+
+    One that is told of late may be that one still, unless it is certain to have exited or has another pid.
+    """
+    if not vm.begun:
+        return False
+    exited = vm.names("process", vm.process) == ("exited",)
+    return not body.get("late") or exited or (vm.pid is not None and body.get("pid", vm.pid) != vm.pid)
+
+
 def _spawned(vm: VM, body: dict[str, Any]) -> None:
+    if is_another(vm, body):
+        vm.forget()
+    elif vm.begun:
+        _gap(vm, body)
     argv = tuple(str(word) for word in body.get("argv", ()))
     vm.late, vm.begun = bool(body.get("late")), True
     vm.launch = launch.read(argv)
     vm.pid = body.get("pid")
-    vm.exit = None
     told = vm.launch.profile()
     set_profile(vm, guards.clear_mask(_LAUNCH), told)
     step_vm(vm, "process", "spawned")
@@ -159,7 +173,6 @@ def _spawned(vm: VM, body: dict[str, Any]) -> None:
     if vm.late:
         _know_nothing(vm)
         return
-    vm.runstate.belief = vm.watch.runstate.initial
     set_guards(vm, holds=("starting", "new"))
     step_vm(vm, "runstate", "spawned")
     couple(vm, vm.watch.runstate, vm.runstate)

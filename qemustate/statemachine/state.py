@@ -130,6 +130,16 @@ class VM:
         self.name = name
         self.seq = 0
         self.time = 0
+        self.process = Cell(watchers(None).process.initial)
+        self.monitor = Cell(watchers(None).monitor.initial)
+        self.assumptions: Counter[str] = Counter()
+        #: What the current record changed, and what no row allowed: (rule, subject, sentence).
+        self.changed: list[Change] = []
+        self.violations: list[tuple[str, str, str]] = []
+        self.forget()
+
+    def forget(self) -> None:
+        """Know nothing of any QEMU process: what the facts said of an earlier one is not true of the next."""
         self.version: tuple[int, ...] | None = None
         self.launch: Launch | None = None
         #: The process was heard of: spawned, or it spoke.
@@ -140,8 +150,6 @@ class VM:
         self.late = False
         self.observe(None)
         self.profile = _nothing_known()
-        self.process = Cell(self.watch.process.initial)
-        self.monitor = Cell(self.watch.monitor.initial)
         self.runstate = Cell(self.watch.runstate.initial)
         self.migration = Cell(self.watch.migration.initial)
         self.dump = Cell(self.watch.dump.initial)
@@ -166,10 +174,6 @@ class VM:
         #: The last RESUME, and QEMU's clock (microseconds) at the last event of each rate-limited cause.
         self.resumed: dict[str, Any] = {}
         self.throttled: dict[str, int] = {}
-        self.assumptions: Counter[str] = Counter()
-        #: What the current record changed, and what no row allowed: (rule, subject, sentence).
-        self.changed: list[Change] = []
-        self.violations: list[tuple[str, str, str]] = []
 
     def observe(self, version: tuple[int, ...] | None) -> None:
         """Use the tables as that QEMU version has them."""

@@ -51,12 +51,6 @@ def announced(it: Sight, _qmp: dict[str, Any], _asked: Asked | None) -> None:
     it.memory["ending"] = True
 
 
-@before("spawned")
-def spawned(it: Sight, _body: dict[str, Any], _asked: Asked | None) -> None:
-    """A new process, whose end was not announced yet."""
-    it.memory.pop("ending", None)
-
-
 @before("lost")
 def lost(it: Sight, body: dict[str, Any], _asked: Asked | None) -> None:
     """The stream ended, and nobody had announced it."""
