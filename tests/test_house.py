@@ -18,6 +18,7 @@ MODULES = sorted(HOUSE.rglob("*.py"))
 #: Room -> the rooms it may import besides itself; every room may import `errors`.
 MAY_IMPORT = {
     "qmp": set(),
+    "hardware": {"qmp"},
     "events": {"qmp"},
     "statemachine": {"events", "qmp"},
     "replay": {"statemachine", "events", "qmp"},
