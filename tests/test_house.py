@@ -20,10 +20,10 @@ MAY_IMPORT = {
     "qmp": set(),
     "hardware": {"qmp"},
     "events": {"qmp"},
-    "statemachine": {"events", "qmp"},
+    "statemachine": {"events", "hardware", "qmp"},
     "replay": {"statemachine", "events", "qmp"},
-    "vm": {"statemachine", "events", "qmp"},
-    "cli": {"vm", "replay", "statemachine", "events", "qmp"},
+    "vm": {"statemachine", "events", "hardware", "qmp"},
+    "cli": {"vm", "replay", "statemachine", "events", "hardware", "qmp"},
 }
 
 #: Package -> the only files and rooms that may import it: one door per dependency.

@@ -13,16 +13,26 @@ class          option              named by         plugged with                
 ``Fsdev``      ``-fsdev``          ``id``           nothing: command line only    qemu-options.hx
 =============  ==================  ===============  ============================  ================================
 
-Values are QAPI's: bool, int, str, list and map. A file descriptor of this process is an :class:`Fd`.
+Values are QAPI's: bool, int, str, list and map. A file descriptor of this process is an :class:`Fd`, several for
+one property are a list of them.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 
 class Fd(int):
     """A file descriptor of this process, to be handed to QEMU: inherited at launch, sent with ``getfd`` when plugged."""
+
+    __slots__ = ()
+
+
+class Text(str):
+    """A value that was read from ``key=value``: only QEMU knows whether it is a number, a boolean or a string.
+
+    A part with such a value goes on a command line as ``key=value`` again.
+    """
 
     __slots__ = ()
 
@@ -90,3 +100,9 @@ class Fsdev(Part):
 
     option = "fsdev"
     kind_key = "fsdriver"
+
+
+#: Option -> the class of its parts.
+PARTS: Final[dict[str, type[Part]]] = {
+    kind.option: kind for kind in (Device, Blockdev, Netdev, Chardev, Object, Fsdev)
+}

@@ -3,19 +3,20 @@
 Only facts that affect a transition are read here. Options QEMU does not know are none of our business; what
 cannot be read (``-readconfig``, a machine we do not know) leaves the guard open.
 
-Source: QEMU ``qemu-options.hx``, ``util/keyval.c`` and ``util/qemu-option.c`` (``,,`` stands for a comma).
+Source: QEMU ``qemu-options.hx`` and ``system/vl.c``; :mod:`qemustate.hardware.cmdline` reads the options.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 
+from qemustate.errors import BadInput
+from qemustate.hardware import cmdline
+from qemustate.hardware.properties import PARTS
 from qemustate.statemachine import guards
 
 #: Drivers whose devices go at once with ``device_del`` (hw/core/qdev.c qdev_unplug(): no unplug_request handler).
@@ -24,6 +25,8 @@ _SYNC: Final = re.compile(
 )
 #: Ports and bridges with native PCIe hotplug (hw/pci-bridge/).
 _PORTS: Final = ("pcie-root-port", "ioh3420", "xio3130-downstream")
+#: The ``-global`` without which the ports of q35 have ACPI hotplug (hw/acpi/ich9.c).
+_ACPI_OFF: Final = ["ICH9-LPC", "acpi-pci-hotplug-with-bridge-support", "off"]
 _BRIDGES: Final = ("pci-bridge", "pcie-pci-bridge", "i82801b11-bridge")
 
 
@@ -66,37 +69,13 @@ def _known(guard: str, value: bool | None) -> int:
     return guards.held(guard) if value else guards.denied(guard)
 
 
-def keyval(text: str, first: str = "") -> dict[str, str]:
-    """Read ``key=value,key=value``; ``first`` names the key of a leading value without one; ``,,`` is a comma."""
-    found: dict[str, str] = {}
-    for number, part in enumerate(re.findall(r"(?:[^,]|,,)+", text)):
-        piece = part.replace(",,", ",")
-        key, equals, value = piece.partition("=")
-        if equals:
-            found[key] = value
-        elif number == 0 and first:
-            found[first] = piece
-        elif piece:
-            found[piece] = "on"
-    return found
-
-
-def options(text: str, first: str = "") -> dict[str, Any]:
-    """Read an option's argument, JSON or ``key=value``."""
-    if text.lstrip().startswith("{"):
-        try:
-            value = json.loads(text)
-        except ValueError:
-            return {}
-        return value if isinstance(value, dict) else {}
-    return dict(keyval(text, first))
-
-
-def _pairs(argv: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    for number, word in enumerate(argv):
-        if word.startswith("-"):
-            name = word[2:] if word.startswith("--") else word[1:]
-            yield name, argv[number + 1] if number + 1 < len(argv) else ""
+def _settings(option: str, text: str | None) -> dict[str, Any]:
+    """Return what the argument of an option says; nothing where it is broken."""
+    try:
+        value = cmdline.read(option, text)
+    except BadInput:
+        return {}
+    return cmdline.plain(value) if isinstance(value, dict) else {}
 
 
 @lru_cache(maxsize=512)
@@ -109,7 +88,8 @@ def read(argv: tuple[str, ...]) -> Launch:
     monitors, defaults = 0, True
     devices: list[ColdDevice] = []
     backends: list[tuple[str, str]] = []
-    for name, value in _pairs(argv):
+    for name, text in cmdline.words(argv):
+        value = text or ""
         match name:
             case "S":
                 autostart = False
@@ -118,15 +98,17 @@ def read(argv: tuple[str, ...]) -> Launch:
             case "no-shutdown":
                 shutdown_pauses = True
             case "action":
-                shutdown_pauses = keyval(value).get("shutdown", "pause" if shutdown_pauses else "") == "pause"
+                shutdown_pauses = (
+                    _settings(name, text).get("shutdown", "pause" if shutdown_pauses else "") == "pause"
+                )
             case "s" | "gdb":
                 debugger = True
             case "enable-kvm":
                 kvm = True
             case "accel":
-                kvm = keyval(value, "accel").get("accel") != "tcg"
-            case "M" | "machine":
-                settings = keyval(value, "type")
+                kvm = _settings(name, text).get("accel") != "tcg"
+            case "machine":
+                settings = _settings(name, text)
                 machine = settings.get("type", machine)
                 if "accel" in settings:
                     kvm = settings["accel"] != "tcg"
@@ -136,11 +118,9 @@ def read(argv: tuple[str, ...]) -> Launch:
             case "nodefaults" | "nographic" | "daemonize":
                 defaults = defaults and name != "nodefaults"
             case "global":
-                acpi_off = (
-                    acpi_off or value.replace(" ", "") == "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"
-                )
+                acpi_off = acpi_off or list(_settings(name, text).values()) == _ACPI_OFF
             case "device":
-                settings = options(value, "driver")
+                settings = _settings(name, text)
                 devices.append(
                     ColdDevice(
                         str(settings.get("driver", "")),
@@ -150,12 +130,9 @@ def read(argv: tuple[str, ...]) -> Launch:
                     )
                 )
             case "blockdev" | "netdev" | "chardev" | "object":
-                kind = {"blockdev": "node"}.get(name, name)
-                first = {"object": "qom-type", "netdev": "type", "chardev": "backend"}.get(name, "driver")
-                key = "node-name" if name == "blockdev" else "id"
-                identifier = options(value, first).get(key)
-                if identifier:
-                    backends.append((kind, str(identifier)))
+                part = PARTS[name](_settings(name, text))
+                if part.id:
+                    backends.append(("node" if name == "blockdev" else name, part.id))
             case "readconfig":
                 shutdown_pauses = None
             case _:

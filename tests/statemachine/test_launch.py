@@ -135,13 +135,40 @@ def test_any_command_line_is_read(argv):
     launch.read(tuple(argv))
 
 
-@given(
-    st.dictionaries(
-        st.text("abcxyz-", min_size=1, max_size=8), st.text("ab,=: \\", min_size=1, max_size=8), min_size=1
-    )
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["-device", '{"driver": '],
+        ["-blockdev", "{}}"],
+        ["-object", "{'qom-type'"],
+        ["-machine"],
+        ["-action"],
+        ["-device"],
+    ],
 )
-def test_keyval_reads_what_qemu_would_escape(values):
-    """A value with commas, escaped as QEMU wants it, comes back whole."""
-    text = ",".join(f"{key}={value.replace(',', ',,')}" for key, value in values.items())
+def test_broken_arguments_say_nothing(argv):
+    """An argument that is cut off or no JSON makes no device and no error."""
+    found = launch.read(("qemu", "-S", *argv))
 
-    assert launch.keyval(text) == values
+    assert [cold.driver for cold in found.devices] in ([], [""])
+    assert found.backends == ()
+
+
+def test_an_option_without_argument_leaves_the_next_word_alone():
+    """A disk image after -nographic is no argument of it, and an argument that looks like an option is one."""
+    found = launch.read(("qemu", "-nographic", "-S", "-append", "-S", "-enable-kvm", "disk.img"))
+
+    assert (found.autostart, found.kvm) == (False, True)
+    assert launch.read(("qemu", "-append", "-S")).autostart
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off",
+        "driver=ICH9-LPC,property=acpi-pci-hotplug-with-bridge-support,value=off",
+    ],
+)
+def test_global_in_both_spellings(argument):
+    """The -global that takes ACPI hotplug away is known however it is written."""
+    assert launch.read(("qemu", "-global", argument)).acpi_off
