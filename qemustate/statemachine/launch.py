@@ -8,26 +8,18 @@ Source: QEMU ``qemu-options.hx`` and ``system/vl.c``; :mod:`qemustate.hardware.c
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 
 from qemustate.errors import BadInput
-from qemustate.hardware import cmdline
+from qemustate.hardware import cmdline, release
 from qemustate.hardware.properties import PARTS
 from qemustate.statemachine import guards
 
-#: Drivers whose devices go at once with ``device_del`` (hw/core/qdev.c qdev_unplug(): no unplug_request handler).
-_SYNC: Final = re.compile(
-    r"scsi-|usb-(?!ehci|uhci|ohci|xhci)|virtserialport$|virtconsole$|emulated$|u2f-|ccid-card-|passthru$"
-)
-#: Ports and bridges with native PCIe hotplug (hw/pci-bridge/).
-_PORTS: Final = ("pcie-root-port", "ioh3420", "xio3130-downstream")
 #: The ``-global`` without which the ports of q35 have ACPI hotplug (hw/acpi/ich9.c).
 _ACPI_OFF: Final = ["ICH9-LPC", "acpi-pci-hotplug-with-bridge-support", "off"]
-_BRIDGES: Final = ("pci-bridge", "pcie-pci-bridge", "i82801b11-bridge")
 
 
 class ColdDevice(msgspec.Struct, frozen=True, eq=False):
@@ -149,36 +141,9 @@ def hotplug_kind(driver: str, launch: Launch | None, parent: str) -> int:
 
     ``parent`` is the driver of the device that provides the bus, to tell a root port from a bridge; empty if unknown.
     """
-    kind = _kind(driver, launch, parent)
+    machine, acpi_off = (None, False) if launch is None else (launch.machine, launch.acpi_off)
+    kind = release.kind(driver, machine, parent, acpi_off=acpi_off)
     if not kind:
         return guards.open_(*guards.DEVICE_KINDS)
     others = [name for name in guards.DEVICE_KINDS if name != kind]
     return guards.held(kind) | guards.denied(*others)
-
-
-def _kind(driver: str, launch: Launch | None, parent: str) -> str:
-    if not driver:
-        return ""
-    if driver.endswith(("-cpu", "-cpu-core")):
-        return "cpu"
-    if driver in ("pc-dimm", "nvdimm"):
-        return "dimm" if launch is None or not launch.machine.startswith("pseries") else "other"
-    if _SYNC.match(driver):
-        return "sync"
-    if driver.endswith("-ccw") or (launch is not None and launch.machine.startswith(("pseries", "s390"))):
-        return "other"
-    return "" if launch is None else _pci_kind(launch, parent)
-
-
-def _pci_kind(launch: Launch, parent: str) -> str:
-    machine = launch.machine
-    if machine.startswith("pc-i440fx") or machine in ("pc", ""):
-        return "acpi"
-    if "q35" in machine:
-        old = re.fullmatch(r"pc-q35-(\d+)\.(\d+).*", machine)
-        if not launch.acpi_off and (old is None or (int(old[1]), int(old[2])) >= (6, 1)):
-            return "acpi"
-        return "pcie" if parent in _PORTS or not parent else "other"
-    if parent in _PORTS:
-        return "pcie"
-    return "other" if parent in _BRIDGES else ""
