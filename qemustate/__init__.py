@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from qemustate.replay.timeline import Timeline as Timeline
     from qemustate.replay.view import View as View
     from qemustate.replay.view import replay as replay
+    from qemustate.vm.virtual_machine import VirtualMachine as VirtualMachine
 
 #: Public name -> the module that has it. ``replay`` is a package that can be called.
 _HOMES = {
@@ -25,9 +26,10 @@ _HOMES = {
     "diff": "qemustate.replay.diff",
     "Timeline": "qemustate.replay.timeline",
     "View": "qemustate.replay.view",
+    "VirtualMachine": "qemustate.vm.virtual_machine",
 }
 
-__all__ = ["LogReader", "LogWriter", "Timeline", "View", "diff", "replay"]
+__all__ = ["LogReader", "LogWriter", "Timeline", "View", "VirtualMachine", "diff", "replay"]
 
 
 def __getattr__(name: str) -> Any:

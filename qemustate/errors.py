@@ -10,15 +10,20 @@
     │   ├── LocalProtocolError    we were about to (our caller's mistake; nothing was sent)
     │   └── RemoteProtocolError   the peer did: carries the bytes and their offset
     ├── CommandRefused        QEMU answered a command with an error
-    ├── OutcomeUnknown        no answer will come: the command may or may not have happened
+    ├── OperationRefused      an operation ended, and what was asked for is not so: by whom, and why
+    ├── OutcomeUnknown        no answer will come, or not in time: it may or may not have happened
     ├── MonitorUnavailable    no monitor to talk to: not there, held by another client, closed
     ├── LaunchFailed          QEMU did not come up: carries its stderr
+    ├── QemuGone              QEMU has ended
     └── RecordingFailed       the log cannot be written
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class QemustateError(Exception):
@@ -75,12 +80,47 @@ class CommandRefused(QemustateError):
         super().__init__(f"{command}: {error_class}: {desc}")
 
 
-class OutcomeUnknown(QemustateError):
-    """A command was sent and its answer will not come (``why``): it may or may not have happened."""
+class OperationRefused(QemustateError):
+    """An operation has ended, and what it was to bring about is not so.
 
-    def __init__(self, command: str, arguments: dict[str, Any] | None, why: str) -> None:
-        self.command, self.arguments, self.why = command, arguments, why
-        super().__init__(f"{command}: outcome unknown: {why}")
+    ``operation`` its name, ``subject`` what it was about, ``by`` who refused: "qemu", "guest", or "us" where nothing
+    was sent; ``desc`` says why. Where QEMU did, ``error_class``, ``command`` and ``arguments`` are those of its refusal.
+    ``state`` is what the subject is now (its entry of the ``--json`` contract), ``left`` the commands that would take
+    back what could not be taken back.
+    """
+
+    def __init__(
+        self,
+        operation: str,
+        subject: str,
+        *,
+        by: str,
+        desc: str,
+        error_class: str = "",
+        command: str = "",
+        arguments: dict[str, Any] | None = None,
+        state: Any = None,
+        left: Sequence[Any] = (),
+    ) -> None:
+        self.operation, self.subject, self.by, self.desc = operation, subject, by, desc
+        self.error_class, self.command, self.arguments = error_class, command, arguments
+        self.state, self.left = state, tuple(left)
+        said = ": ".join(part for part in (command, error_class, desc) if part)
+        super().__init__(f"{operation}{' ' if subject else ''}{subject}: refused by {by}: {said}")
+
+
+class OutcomeUnknown(QemustateError):
+    """A command was sent and its answer will not come (``why``): it may or may not have happened.
+
+    Of an operation, that it has not ended in time; ``settles`` says what would tell, and its end still counts.
+    """
+
+    def __init__(
+        self, command: str, arguments: dict[str, Any] | None, why: str, *, settles: str = ""
+    ) -> None:
+        self.command, self.arguments, self.why, self.settles = command, arguments, why, settles
+        more = f"; settled by {settles}" if settles else ""
+        super().__init__(f"{command}: outcome unknown: {why}{more}")
 
 
 class MonitorUnavailable(QemustateError):
@@ -93,6 +133,15 @@ class LaunchFailed(QemustateError):
     def __init__(self, message: str, *, stderr: str = "", returncode: int | None = None) -> None:
         self.stderr, self.returncode = stderr, returncode
         super().__init__(f"{message}\n{stderr.rstrip()}" if stderr.strip() else message)
+
+
+class QemuGone(QemustateError):
+    """QEMU has ended: ``how`` is ``{"status": n}``, ``{"signal": n}``, or ``{}`` where nobody could see."""
+
+    def __init__(self, how: dict[str, int]) -> None:
+        self.how = how
+        text = ", ".join(f"{name} {value}" for name, value in how.items())
+        super().__init__(f"QEMU has ended ({text or 'nobody saw how'})")
 
 
 class RecordingFailed(QemustateError):

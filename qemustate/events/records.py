@@ -18,22 +18,31 @@ kind                body
 ``closed``          the writer ended on purpose; last item of a log that was closed. Empty body
 ``gap``             facts may be missing here. ``why`` a sentence; optional ``missing`` number of records lost
 ``spawned``         a QEMU was started: ``argv`` list (secrets replaced), optional ``pid``, ``start`` (clock
-                    ticks since boot, field 22 of /proc/PID/stat), ``binary``; ``late`` true when what
-                    happened between then and the next record was not seen
+                    ticks since boot, field 22 of /proc/PID/stat), ``binary``, ``monitor`` the path of our
+                    monitor's socket, ``stderr`` the file that has its standard error; ``late`` true when
+                    what happened between then and the next record was not seen
 ``exited``          that process ended: ``status`` int or ``signal`` int, or neither when nobody could see
+``helper``          a helper process of the VM, by ``name`` (virtiofsd, swtpm, ...): started, with ``argv``,
+                    ``pid``, ``start``; or ended, with ``status`` or ``signal``, or ``gone`` true
 ``opened``          a monitor connection was made; optional ``address``, ``first`` true when nobody can have
-                    spoken on a monitor of this process before
-``lost``            that connection ended; optional ``why``, and ``by`` "us" when it was not QEMU that ended it
+                    spoken on a monitor of this process before, ``alone`` true when nobody but us can have
+                    spoken on this monitor since it was lost
+``lost``            that connection ended; optional ``why``, ``by`` "us" when it was not QEMU that ended it, and
+                    ``alone`` true when nobody but us is to use this monitor until it is opened again
 ``greeting``        a QMP message, see below
 ``command``         a QMP message sent to QEMU; optional ``fds``: how many file descriptors went with it
 ``reply``           a QMP message: ``return``
 ``failure``         a QMP message: ``error``
 ``event``           a QMP message
 ``malformed``       bytes that are no QMP message: ``data`` (bytes), ``from`` "qemu" or "client", ``error``
-``deadline``        a deadline passed: ``waiting`` what for, ``id`` of the command, ``after`` microseconds
+``deadline``        a deadline passed: ``waiting`` what for, ``id`` of the command or ``correlation`` of the
+                    intent, ``after`` microseconds
 ``held``            the monitor did not greet: another client holds it
-``begun``           an intent: ``intent`` its name, ``correlation`` the caller's id, ``subject``
-``ended``           that intent: ``correlation``, ``outcome`` "done", "refused" or "unknown", ``why``
+``begun``           an intent: ``intent`` its name, ``correlation`` its id, ``subject``; optional ``arguments``
+                    from which it can be made again, ``steps`` list of ``[command, arguments, undo]`` that
+                    it will send, ``undo`` ``[command, arguments]`` or nil (secrets replaced)
+``ended``           that intent: ``correlation``, ``intent``, ``subject``, ``outcome`` "done", "refused" or
+                    "unknown", ``why``; optional ``left`` list of commands that would take back what is left
 ``note``            a remark of a person or an importer: ``text``
 ==================  =====================================================================================
 
@@ -57,7 +66,7 @@ MESSAGE_KINDS: Final = frozenset({"greeting", "command", "reply", "failure", "ev
 
 #: Every kind, in the order of the table above.
 KINDS: Final = (
-    "segment", "snapshot", "closed", "gap", "spawned", "exited", "opened", "lost",
+    "segment", "snapshot", "closed", "gap", "spawned", "exited", "helper", "opened", "lost",
     "greeting", "command", "reply", "failure", "event", "malformed",
     "deadline", "held", "begun", "ended", "note",
 )  # fmt: skip

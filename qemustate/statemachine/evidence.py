@@ -156,6 +156,10 @@ EVIDENCE: Final[tuple[Evidence, ...]] = (
     Evidence("return netdev_add", "", effect="fds_used"),
     Evidence("return migrate", "", effect="fds_used"),
     # --- backends: the reply is the transition
+    Evidence("error blockdev-del", "node", "error del:not-found", "node-name", where=("desc", "Failed to find node"), ref="block.c bdrv_find_node()"),
+    Evidence("error netdev_del", "netdev", "error del:not-found", "id", where=("desc", "not found"), ref="net/net.c qmp_netdev_del()"),
+    Evidence("error chardev-remove", "chardev", "error del:not-found", "id", where=("desc", "not found"), ref="chardev/char.c qmp_chardev_remove()"),
+    Evidence("error object-del", "object", "error del:not-found", "id", where=("desc", "not found"), ref="qom/object_interfaces.c user_creatable_del()"),
     *(
         Evidence(f"{seen} {command}", machine, f"{seen} {what}", subject=subject)
         for command, machine, what, subject in (

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from qemustate.events.observe import parsed
 from qemustate.statemachine import guards, launch
-from qemustate.statemachine.evidence import CAUSES, EVIDENCE
+from qemustate.statemachine.evidence import CAUSES, EVIDENCE, JOB_COMMANDS
 from qemustate.statemachine.observer import observer
 from qemustate.statemachine.reading import COMMANDS, EVENTS
 from qemustate.statemachine.state import BACKENDS, VM, Cell, DeviceCell, Pending, key_of
@@ -18,6 +18,7 @@ from qemustate.statemachine.stepping import (
     describe_device,
     device,
     device_name,
+    job,
     set_guards,
     set_profile,
     settle,
@@ -158,6 +159,7 @@ def _spawned(vm: VM, body: dict[str, Any]) -> None:
     vm.late, vm.begun = bool(body.get("late")), True
     vm.launch = launch.read(argv)
     vm.pid = body.get("pid")
+    vm.spawned = body
     told = vm.launch.profile()
     set_profile(vm, guards.clear_mask(_LAUNCH), told)
     step_vm(vm, "process", "spawned")
@@ -209,7 +211,7 @@ def _exited(vm: VM, body: dict[str, Any]) -> None:
 
 def _opened(vm: VM, body: dict[str, Any]) -> None:
     if not body.get("first"):
-        _gap(vm, body)
+        _gap(vm, body, alone=bool(body.get("alone")))
     step_vm(vm, "monitor", "opened")
 
 
@@ -217,12 +219,9 @@ def _lost(vm: VM, body: dict[str, Any]) -> None:
     step_vm(vm, "monitor", "lost")
     step_vm(vm, "process", "lost")
     step_vm(vm, "runstate", "lost")
-    for name in vm.fds:
-        if not name.startswith("/"):  # a name is the monitor's, a set is QEMU's
-            step_named(vm, "fd", name, "lost")
     _unanswered(vm)
     if body.get("by") == "us":
-        _gap(vm, body)
+        _gap(vm, body, alone=bool(body.get("alone")))
 
 
 def _unanswered(vm: VM) -> None:
@@ -230,7 +229,9 @@ def _unanswered(vm: VM) -> None:
     for key, command in vm.pending.items():
         _, name, arguments, _ = command
         vm.unanswered[key] = command
-        subject = str(arguments.get("id") or arguments.get("node-name") or "")
+        if name in ("getfd", "closefd") and arguments.get("fdname"):
+            step_named(vm, "fd", str(arguments["fdname"]), f"unanswered {name}")
+        subject = next((str(arguments[key]) for key in _SUBJECTS if arguments.get(key)), "")
         if not subject:
             continue
         if name in ("device_add", "device_del"):
@@ -243,8 +244,21 @@ def _unanswered(vm: VM) -> None:
         elif name in _BACKEND_COMMANDS:
             kind = _BACKEND_COMMANDS[name]
             step(vm, kind, vm.watch.backend, backend(vm, kind, subject), "unanswered", subject)
+        elif name in JOB_COMMANDS:
+            _perhaps_a_job(vm, name, str(arguments.get("job-id", subject)))
     vm.pending = {}
     set_guards(vm, opens=tuple(guard for guard in _IN_FLIGHT if vm.profile & guards.may(guard)))
+
+
+#: Arguments that name what a command is about; a job that is not named is by its device.
+_SUBJECTS: Final = ("id", "node-name", "job-id", "device")
+
+
+def _perhaps_a_job(vm: VM, command: str, name: str) -> None:
+    """A command whose answer will not come may have started its job, which may be anywhere by now."""
+    cell = job(vm, name)
+    cell.type = JOB_COMMANDS[command]
+    settle(vm, "job", cell, vm.watch.job.all, "unanswered", name)
 
 
 #: Guards that say that a command is unanswered: one that will not be answered may be done already.
@@ -258,12 +272,17 @@ _BACKEND_COMMANDS: Final = {
 }
 
 
-def _gap(vm: VM, _body: dict[str, Any]) -> None:
-    """Facts may be missing: every belief widens to all that any rows lead to."""
+def _gap(vm: VM, _body: dict[str, Any], *, alone: bool = False) -> None:
+    """Facts may be missing: every belief widens to all that any rows lead to.
+
+    ``alone``: nobody can have sent a command meanwhile, so what only commands change is what it was.
+    """
     if not vm.begun:
         _begin_late(vm)
         return
     _unanswered(vm)
+    alone = alone and not vm.profile & guards.may("others")
+    vm.assumptions["alone"] += alone
     if vm.profile & guards.may("incoming"):
         set_guards(vm, opens=("incoming",))
     held = guards.names(vm.profile, ("migrate-sent",))["migrate-sent"]
@@ -272,32 +291,37 @@ def _gap(vm: VM, _body: dict[str, Any]) -> None:
         cell = getattr(vm, machine)
         _widen(vm, machine, cell)
     for name, cell in vm.devices.items():
-        _widen(vm, "device", cell, name)
+        _widen(vm, "device", cell, name, alone=alone)
         cell.doubtful, cell.outstanding = cell.doubtful + cell.outstanding, 0
     for name, job_cell in vm.jobs.items():
-        if job_cell.belief & vm.watch.job.of(("undefined", "concluded", "null")):
+        if not alone and job_cell.belief & vm.watch.job.of(("undefined", "concluded", "null")):
             job_cell.type = ""  # another job may bear its id by now
-        _widen(vm, "job", job_cell, name)
+        _widen(vm, "job", job_cell, name, alone=alone)
     for name, export in vm.exports.items():
-        _widen(vm, "export", export, name)
-    either = vm.watch.backend.of(("gone", "present"))
-    for kind, collection in BACKENDS.items():
-        for name, cell in getattr(vm, collection).items():
-            settle(vm, kind, cell, either, "gap", name)
+        _widen(vm, "export", export, name, alone=alone)
+    if not alone:
+        either = vm.watch.backend.of(("gone", "present"))
+        for kind, collection in BACKENDS.items():
+            for name, cell in getattr(vm, collection).items():
+                settle(vm, kind, cell, either, "gap", name)
     couple(vm, vm.watch.runstate, vm.runstate)
     couple_migration(vm)
-    vm.late = True
+    vm.late = vm.late or not alone
 
 
-def _widen(vm: VM, machine: str, cell: Cell, subject: str = "") -> None:
+def _widen(vm: VM, machine: str, cell: Cell, subject: str = "", *, alone: bool = False) -> None:
     watcher = vm.watcher(machine)
-    belief = watcher.reach(cell.belief)
+    belief = watcher.reach(cell.belief, uncommanded=alone)
     if isinstance(cell, DeviceCell):
         belief &= ~watcher.of(("planned", "adding") if cell.failover else ("planned", "adding", "hidden"))
     settle(vm, machine, cell, belief, "gap", subject)
 
 
 def _deadline(vm: VM, body: dict[str, Any]) -> None:
+    if "correlation" in body:  # what an intent waits for is the guest's to give: QEMU may be as quick as ever
+        if body["correlation"] in vm.intents:
+            vm.intents[body["correlation"]]["overdue"] = True
+        return
     step_vm(vm, "monitor", "deadline")
     key = key_of(body.get("id"), 0)
     command = vm.pending.get(key)
@@ -308,18 +332,37 @@ def _deadline(vm: VM, body: dict[str, Any]) -> None:
     }
 
 
-def _held(vm: VM, _body: dict[str, Any]) -> None:
+def _held(vm: VM, body: dict[str, Any]) -> None:
+    _gap(vm, body)  # somebody else is there
     step_vm(vm, "monitor", "held")
 
 
 def _begun(vm: VM, body: dict[str, Any]) -> None:
+    if correlation := str(body.get("correlation", "")):
+        vm.intents[correlation] = {**body, "seq": vm.seq}
     if body.get("intent") == "plug" and body.get("subject"):
         step_device(vm, device_name(body["subject"]), device(vm, body["subject"], ours=True), "planned")
 
 
 def _ended(vm: VM, body: dict[str, Any]) -> None:
-    if body.get("intent") == "plug" and body.get("subject"):
-        step_device(vm, device_name(body["subject"]), device(vm, body["subject"], ours=True), "plan ended")
+    begun = vm.intents.pop(str(body.get("correlation", "")), {})
+    subject, intent = body.get("subject"), body.get("intent")
+    if not subject:
+        return
+    if intent == "plug":
+        step_device(vm, device_name(subject), device(vm, subject, ours=True), "plan ended")
+        if body.get("outcome") == "done":
+            vm.plugged[subject] = begun.get("steps", [])
+    elif intent == "unplug" and body.get("outcome") == "done":
+        vm.plugged.pop(subject, None)
+
+
+def _helper(vm: VM, body: dict[str, Any]) -> None:
+    name = str(body["name"])
+    if "pid" in body:
+        vm.helpers[name] = body
+    else:
+        vm.helpers.pop(name, None)
 
 
 def _segment(vm: VM, body: dict[str, Any]) -> None:
@@ -330,7 +373,7 @@ def _segment(vm: VM, body: dict[str, Any]) -> None:
 KINDS: Final[dict[str, Kind]] = {
     "event": _event, "command": _command, "reply": _reply, "failure": _failure, "greeting": _greeting,
     "spawned": _spawned, "exited": _exited, "opened": _opened, "lost": _lost, "gap": _gap, "deadline": _deadline,
-    "held": _held, "begun": _begun, "ended": _ended, "segment": _segment,
+    "held": _held, "begun": _begun, "ended": _ended, "segment": _segment, "helper": _helper,
 }  # fmt: skip
 
 _STARTING: Final = guards.may("starting")

@@ -101,18 +101,11 @@ class Callbacks:
     def __init__(self, listener: object) -> None:
         self._listener = listener
 
-    def react(self, before: tuple[str, ...], after: tuple[str, ...], *args: Any) -> None:
-        """Call what the listener has for this change; a listener without the method is passed over."""
+    def react(self, before: tuple[str, ...], after: tuple[str, ...], *args: Any) -> list[Any]:
+        """Call what the listener has for this change, and return what that returned; a method it has not is passed over."""
         if before == after:
-            return
-        if len(before) == 1:
-            self._call(f"on_exit_{before[0]}", *args)
-        if len(after) == 1:
-            self._call(f"on_enter_{after[0]}", *args)
-        else:
-            self._call("on_uncertain", *args)
-
-    def _call(self, name: str, *args: Any) -> None:
-        method = getattr(self._listener, name.replace("-", "_"), None)
-        if method is not None:
-            method(*args)
+            return []
+        names = [f"on_exit_{before[0]}"] if len(before) == 1 else []
+        names.append(f"on_enter_{after[0]}" if len(after) == 1 else "on_uncertain")
+        methods = (getattr(self._listener, name.replace("-", "_"), None) for name in names)
+        return [method(*args) for method in methods if method is not None]

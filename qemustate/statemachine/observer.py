@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from qemustate.statemachine import guards
-from qemustate.statemachine.rows import SILENT, Coupling, Row, Table
+from qemustate.statemachine.rows import SILENT, Coupling, Row, Table, is_commanded
 from qemustate.statemachine.tables import TABLES
 
 
@@ -143,12 +143,17 @@ class Observer:
             self._closures[key] = closed
         return closed
 
-    def reach(self, belief: int) -> int:
-        """Return all that any rows at all lead to from there: what a gap makes of a belief."""
+    def reach(self, belief: int, *, uncommanded: bool = False) -> int:
+        """Return all that any rows lead to from there: what a gap makes of a belief; ``uncommanded``: one without commands."""
+        unseen = [
+            moves.rows
+            for trigger, moves in self.moves.items()
+            if not (uncommanded and (trigger in self.table.commanded or is_commanded(trigger)))
+        ]
         before = 0
         while belief != before:
             before = belief
-            for rows in (self._silent, *(moves.rows for moves in self.moves.values())):
+            for rows in (self._silent, *unseen):
                 for source, dest, _, _ in rows:
                     if belief & source:
                         belief |= dest

@@ -32,6 +32,7 @@ SILENT: Final = ""
 
 #: Every assumption a row may lean on: its name and its sentence. Uses are counted by the fold.
 ASSUMPTIONS: Final = {
+    "alone": "between two of our connections to our own socket nobody else sent a command there",
     "stop-is-ours": "a STOP that arrives while our own `stop` is unanswered is that command's",
     "stop-has-its-cause": "a STOP is due to the cause QEMU has just announced for it, not to another one",
     "first-reply": "QEMU answers no command before the start-up that -S would have prevented is over",
@@ -103,7 +104,10 @@ def coupling(
 
 
 class Table(msgspec.Struct, frozen=True):
-    """A machine as data: its states in order, the initial one, its rows, what states show as, and couplings."""
+    """A machine as data: its states in order, the initial one, its rows, what states show as, and couplings.
+
+    ``commanded`` are the events that only a command brings about; see :func:`is_commanded`.
+    """
 
     name: str
     states: tuple[str, ...]
@@ -111,10 +115,16 @@ class Table(msgspec.Struct, frozen=True):
     rows: tuple[Row, ...]
     shows: dict[str, str] = {}
     couplings: tuple[Coupling, ...] = ()
+    commanded: tuple[str, ...] = ()
 
     def shown(self, state: str) -> str:
         """Return the name people and QAPI know an internal state by."""
         return self.shows.get(state, state)
+
+
+def is_commanded(trigger: str) -> bool:
+    """Say whether a trigger is a command, its answer, or an intent: it does not happen where nobody sends commands."""
+    return trigger.startswith(("execute ", "return ", "error ", "unanswered", "launched", "plan"))
 
 
 def version_of(text: str) -> tuple[int, ...]:

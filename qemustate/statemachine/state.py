@@ -99,6 +99,7 @@ class VM:
         "chardevs",
         "devices", "dump",
         "exit", "exports", "facts", "fds",
+        "helpers", "intents",
         "jobs",
         "late",
         "launch",
@@ -111,12 +112,14 @@ class VM:
         "objects",
         "pending",
         "pid",
+        "plugged",
         "process",
         "profile",
         "restless",
         "resumed",
         "runstate",
         "seq",
+        "spawned",
         "stalled",
         "throttled",
         "time",
@@ -136,6 +139,8 @@ class VM:
         #: What the current record changed, and what no row allowed: (rule, subject, sentence).
         self.changed: list[Change] = []
         self.violations: list[tuple[str, str, str]] = []
+        #: Helper processes that were started and have not ended, by name: they come before QEMU, and may outlive it.
+        self.helpers: dict[str, dict[str, Any]] = {}
         self.forget()
 
     def forget(self) -> None:
@@ -170,6 +175,12 @@ class VM:
         self.unanswered: dict[Any, Pending] = {}
         self.pid: int | None = None
         self.exit: dict[str, int] | None = None
+        #: The body of the ``spawned`` record.
+        self.spawned: dict[str, Any] = {}
+        #: Intents that have begun and not ended, by correlation: their body, and ``seq``.
+        self.intents: dict[str, dict[str, Any]] = {}
+        #: Device -> the steps of the intent that plugged it, which name the backends it brought.
+        self.plugged: dict[str, list[Any]] = {}
         self.stalled: dict[str, Any] | None = None
         #: The last RESUME, and QEMU's clock (microseconds) at the last event of each rate-limited cause.
         self.resumed: dict[str, Any] = {}
@@ -228,6 +239,7 @@ class VM:
                 {"seq": seq, "command": name, "id": identifier}
                 for seq, name, _, identifier in sorted([*self.pending.values(), *self.unanswered.values()], key=lambda p: p[0])
             ],
+            **({"intents": _intents(self.intents)} if self.intents else {}),
         }  # fmt: skip
 
     def _version_text(self) -> str | None:
@@ -251,6 +263,7 @@ class VM:
             "facts": {fact: dict(values) for fact, values in self.facts.items()},
             "balloon": self.balloon, "memory": {k: dict(v) for k, v in self.memory.items()},
             "pending": [list(p) for p in self.pending.values()], "unanswered": [list(p) for p in self.unanswered.values()],
+            "spawned": self.spawned, "helpers": {**self.helpers}, "intents": {n: dict(i) for n, i in self.intents.items()}, "plugged": {**self.plugged},
             "pid": self.pid, "exit": self.exit, "stalled": self.stalled, "resumed": self.resumed,
             "throttled": dict(self.throttled), "assumptions": dict(self.assumptions),
         }  # fmt: skip
@@ -286,9 +299,25 @@ class VM:
         vm.memory = {k: dict(v) for k, v in plain["memory"].items()}
         vm.pending = {key_of(p[3], p[0]): (p[0], p[1], p[2], p[3]) for p in plain["pending"]}
         vm.unanswered = {key_of(p[3], p[0]): (p[0], p[1], p[2], p[3]) for p in plain["unanswered"]}
+        vm.spawned = plain["spawned"]
+        vm.helpers, vm.plugged = {**plain["helpers"]}, {**plain["plugged"]}
+        vm.intents = {name: dict(intent) for name, intent in plain["intents"].items()}
         vm.throttled = dict(plain["throttled"])
         vm.assumptions = Counter(plain["assumptions"])
         return vm
+
+
+def _intents(intents: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "seq": it["seq"],
+            "intent": it["intent"],
+            "subject": it.get("subject", ""),
+            "correlation": correlation,
+            "overdue": it.get("overdue", False),
+        }
+        for correlation, it in intents.items()
+    ]
 
 
 C = TypeVar("C", bound=Cell)

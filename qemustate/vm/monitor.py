@@ -41,18 +41,23 @@ class Monitor:
         self._recorder = recorder
         self._deadline = deadline
         self._client: Client | None = None
-        self._leaving = False
+        #: Why the connection ends, where we end it.
+        self._leaving: dict[str, Any] = {}
         self._schema: Schema | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}  # by command id, or the greeting's
 
-    async def open(self, address: str | Path, *, first: bool = False) -> None:
+    async def open(self, address: str | Path, *, first: bool = False, alone: bool = False) -> None:
         """Connect to the UNIX socket at ``address`` and negotiate, however long that takes.
 
-        ``first`` when nobody can have spoken on a monitor of this QEMU before. Otherwise, where no greeting
-        comes in time, ``held`` is recorded: another client has the monitor. Raises MonitorUnavailable.
+        ``first`` when nobody can have spoken on a monitor of this QEMU before, ``alone`` when nobody but us has
+        since we left. Otherwise, where no greeting comes in time, ``held`` is recorded: another client has the monitor.
+        Raises MonitorUnavailable.
         """
         sock = open_socket(address)
-        self._recorder.record("opened", {"address": str(address), **({"first": True} if first else {})})
+        told = {"first": first, "alone": alone}
+        self._recorder.record(
+            "opened", {"address": str(address), **{name: True for name, it in told.items() if it}}
+        )
         self._expect(_GREETING, held=not first)
         # Ids must not repeat in the life of a QEMU; the log's numbers never do.
         first_id = 1 if first else self._recorder.vm.seq
@@ -96,9 +101,9 @@ class Monitor:
         if self._client is not None:
             await self._client.wait_closed()
 
-    def close(self, *, gone: bool = False) -> None:
-        """Read what has arrived, then close; ``gone`` when that is because QEMU has ended."""
-        self._leaving = not gone
+    def close(self, *, gone: bool = False, alone: bool = False) -> None:
+        """Read what has arrived, then close; ``gone`` when that is because QEMU has ended, ``alone`` as in the ``lost`` record."""
+        self._leaving = {} if gone else {"by": "us", **({"alone": True} if alone else {})}
         if self._client is not None:
             self._client.close()
 
@@ -143,5 +148,5 @@ class Monitor:
         self._timers.clear()
         self._recorder.messages(ended.malformed)
         self._recorder.record(
-            "lost", {"why": "left", "by": "us"} if self._leaving else {"why": "end of stream"}
+            "lost", {"why": "left", **self._leaving} if self._leaving else {"why": "end of stream"}
         )

@@ -39,47 +39,57 @@ class Process:
     """
 
     def __init__(
-        self, argv: Sequence[str], socket_path: str | os.PathLike[str], *, stdout: int | None = None
+        self,
+        argv: Sequence[str],
+        socket_path: str | os.PathLike[str],
+        *,
+        stdout: int | None = None,
+        stderr: str | os.PathLike[str] | None = None,
+        fds: Sequence[int] = (),
     ) -> None:
         """Start ``argv`` with a QMP monitor added that listens at ``socket_path``.
 
-        ``stdout`` is a descriptor for QEMU's own standard output, else it shares ours, as it does stdin.
+        ``stdout`` is a descriptor for QEMU's own standard output, else it shares ours, as it does stdin; ``stderr``
+        a file to be made for its standard error, so that it is there for whoever comes after us, else one without a
+        name; ``fds`` are the descriptors that it inherits under the same numbers.
         Raises BadInput (socket path in use, ``-daemonize``) and LaunchFailed (no such program).
         """
         _check(argv)
         self.socket_path = Path(socket_path)
+        self.stderr_path = None if stderr is None else Path(stderr)
         self.argv: list[str] = []
-        self._stderr: IO[bytes] = tempfile.TemporaryFile(prefix="qemustate-stderr-")  # noqa: SIM115  (closed by close())
-        try:
-            self._popen = self._start(argv, stdout)
-        except BaseException:
-            self._stderr.close()
-            raise
+        self._popen = self._start(argv, stdout, fds)
         self.pid: int = self._popen.pid
         self.start = start_time(self.pid)
         #: A descriptor that is readable once the process has ended (Linux pidfd_open(2)).
         self.pidfd: int = os.pidfd_open(self.pid)
 
-    def _start(self, argv: Sequence[str], stdout: int | None) -> subprocess.Popen[bytes]:
+    def _start(self, argv: Sequence[str], stdout: int | None, fds: Sequence[int]) -> subprocess.Popen[bytes]:
         with listen(self.socket_path) as listener:
             self.argv = [*argv, *monitor_options(listener.fileno())]
+            self._stderr: IO[bytes] = (
+                tempfile.TemporaryFile(prefix="qemustate-stderr-")  # noqa: SIM115  (closed by close())
+                if self.stderr_path is None
+                else self.stderr_path.open("w+b")
+            )
             try:
                 return subprocess.Popen(
                     self.argv,
                     stdout=stdout,
                     stderr=self._stderr,
-                    pass_fds=(listener.fileno(),),
+                    pass_fds=(listener.fileno(), *fds),
                     start_new_session=True,
                 )
-            except OSError as error:
+            except BaseException as error:
+                self._stderr.close()
                 self.socket_path.unlink(missing_ok=True)
-                raise LaunchFailed(f"{argv[0]}: cannot be started: {error.strerror}") from error
+                if isinstance(error, OSError):
+                    raise LaunchFailed(f"{argv[0]}: cannot be started: {error.strerror}") from error
+                raise
 
     def stderr(self) -> str:
         """Return the end of what QEMU has written to its standard error so far (at most 64 KiB)."""
-        fd = self._stderr.fileno()
-        size = os.fstat(fd).st_size
-        return os.pread(fd, _SHOWN, max(0, size - _SHOWN)).decode(errors="replace")
+        return tail(self._stderr.fileno())
 
     def poll(self) -> dict[str, int] | None:
         """Return how the process ended, ``{"status": n}`` or ``{"signal": n}``, or None while it runs.
@@ -114,8 +124,17 @@ class Process:
         """Return the error that says why QEMU did not come up, with what it said."""
         return LaunchFailed(message, stderr=self.stderr(), returncode=self._popen.poll())
 
+    def release(self) -> None:
+        """Let go of the process, which runs on; whoever adopts our children reaps it."""
+        os.close(self.pidfd)
+        self.pidfd = -1
+        self._stderr.close()
+        self._popen.returncode = 0  # so that the standard library does not look for its end any more
+
     def close(self) -> None:
-        """Kill what still runs, and let go of everything."""
+        """Kill what still runs, and let go of everything; nothing after :meth:`release`."""
+        if self._stderr.closed:
+            return
         self.kill()
         if self.pidfd >= 0:
             os.close(self.pidfd)
@@ -127,6 +146,20 @@ class Process:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def start_helper(argv: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start a helper of a VM, in a session of its own. Raises LaunchFailed where it cannot be started."""
+    try:
+        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)
+    except OSError as error:
+        raise LaunchFailed(f"{argv[0]}: cannot be started: {error.strerror}") from error
+
+
+def tail(fd: int) -> str:
+    """Return the end of a file's text, at most 64 KiB."""
+    size = os.fstat(fd).st_size
+    return os.pread(fd, _SHOWN, max(0, size - _SHOWN)).decode(errors="replace")
 
 
 def monitor_options(fd: int) -> list[str]:
@@ -151,27 +184,33 @@ def _check(argv: Sequence[str]) -> None:
 def start_time(pid: int) -> int | None:
     """Return the start of a process in clock ticks since boot; None when there is no such process.
 
-    Field 22 of ``/proc/PID/stat``; the command in field 2 may hold spaces and brackets (Linux proc(5)).
+    Field 22 of ``/proc/PID/stat``; the command in field 2 may hold spaces and brackets (Linux proc(5)). A process
+    that has ended and was not reaped yet (state Z) is none any more.
     """
     try:
         text = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return None
-    return int(text.rpartition(b")")[2].split()[19])
+    fields = text.rpartition(b")")[2].split()
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
 def spawned(process: Process) -> dict[str, Any]:
     """Return the body of the ``spawned`` record of a process, its secrets not yet replaced."""
-    return {
+    told = {
         "argv": process.argv,
         "pid": process.pid,
         "start": process.start,
         "binary": shutil.which(process.argv[0]),
+        "monitor": str(process.socket_path.absolute()),
     }
+    if process.stderr_path is not None:
+        told["stderr"] = str(process.stderr_path.absolute())
+    return told
 
 
-def ended(pidfd: int, timeout: float) -> bool:
-    """Wait at most ``timeout`` seconds for the end of a process, ours or not; say whether it has ended."""
+def ended(pidfd: int, timeout: float | None) -> bool:
+    """Wait at most ``timeout`` seconds (None: as long as it takes) for the end of a process, ours or not; say whether it has ended."""
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
-    return bool(poller.poll(timeout * 1000))
+    return bool(poller.poll(None if timeout is None else timeout * 1000))

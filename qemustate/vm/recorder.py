@@ -84,6 +84,8 @@ class Recorder(Scribe):
         self.vm = vm
         #: Called, without arguments, after records were written and folded.
         self.on_growth: list[Callable[[], None]] = []
+        #: Called with the state after each record that was folded; it tells what changed in ``changed``.
+        self.on_record: list[Callable[[VM], None]] = []
         self._reader = LogReader(writer.path)
         #: The state that the log tells, while the log cannot be written.
         self._before: dict[str, Any] | None = None
@@ -129,7 +131,7 @@ class Recorder(Scribe):
             self._take([(kind, body, at)], required=required)
             return
         if seq == self.vm.seq + 1 and self._before is None:
-            apply(self.vm, seq, at, kind, body)
+            self._apply(seq, at, kind, body)
             self._tell()
         else:
             self._written(seq, [(kind, body, at)])
@@ -140,13 +142,19 @@ class Recorder(Scribe):
             if self._before is None:
                 self._before = vm.to_plain()
             for kind, body, at in entries:
-                apply(self.vm, vm.seq, at, kind, body)
+                self._apply(vm.seq, at, kind, body)
             return
         if first != vm.seq + 1 or self._before is not None:
             self._catch_up(first)
         for seq, (kind, body, at) in enumerate(entries, first):
-            apply(self.vm, seq, at, kind, body)
+            self._apply(seq, at, kind, body)
         self._tell()
+
+    def _apply(self, seq: int, at: int, kind: str, body: dict[str, Any]) -> None:
+        apply(self.vm, seq, at, kind, body)
+        if self.on_record:
+            for tell in tuple(self.on_record):
+                tell(self.vm)
 
     def _catch_up(self, seq: int) -> None:
         """Fold what the writer itself has put before record ``seq``: a gap, the head of a new segment."""

@@ -1,4 +1,4 @@
-"""A QEMU that we started, from launch to its end, with all of it on record."""
+"""A QEMU process and our monitor of it, from launch or adoption to its end, with all of it on record."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
+    from qemustate.vm.found import Found
     from qemustate.vm.recorder import Recorder
 
 #: Seconds that a QEMU which closed its monitor before the first answer has to end.
@@ -25,15 +26,16 @@ _DYING = 2.0
 class Session:
     """A QEMU process and our monitor of it; :meth:`launch` makes one that takes commands."""
 
-    def __init__(self, process: Process, recorder: Recorder, *, deadline: float = DEADLINE) -> None:
-        """Watch a process that was just started."""
+    def __init__(self, process: Process | Found, recorder: Recorder, *, deadline: float = DEADLINE) -> None:
+        """Watch a running process; one that was just started here is recorded as that."""
         self.process = process
         self.monitor = Monitor(recorder, deadline=deadline)
         self._recorder = recorder
-        #: How QEMU ended, once it has: ``{"status": n}`` or ``{"signal": n}``.
+        #: How QEMU ended, once it has: ``{"status": n}``, ``{"signal": n}``, or ``{}`` where nobody could see.
         self.ended: asyncio.Future[dict[str, int]] = asyncio.get_running_loop().create_future()
-        told = spawned(process)
-        recorder.record("spawned", {**told, "argv": redact_argv(told["argv"])})
+        if isinstance(process, Process):
+            told = spawned(process)
+            recorder.record("spawned", {**told, "argv": redact_argv(told["argv"])})
         asyncio.get_running_loop().add_reader(process.pidfd, self._exited)
 
     @classmethod
@@ -45,19 +47,22 @@ class Session:
         *,
         deadline: float = DEADLINE,
         stdout: int | None = None,
+        stderr: str | os.PathLike[str] | None = None,
+        fds: Sequence[int] = (),
     ) -> Self:
         """Start a QEMU command line with our monitor at ``socket_path`` added, and negotiate.
 
-        ``deadline`` and ``stdout`` as for Monitor and Process. Raises LaunchFailed with QEMU's own words when
-        it did not come up, BadInput where the command line or the path will not do.
+        ``deadline`` as for Monitor, ``stdout``, ``stderr`` and ``fds`` as for Process. Raises LaunchFailed with
+        QEMU's own words when it did not come up, BadInput where the command line or the path will not do.
         """
-        session = cls(Process(argv, socket_path, stdout=stdout), recorder, deadline=deadline)
+        process = Process(argv, socket_path, stdout=stdout, stderr=stderr, fds=fds)
+        session = cls(process, recorder, deadline=deadline)
         try:
-            await session.monitor.open(session.process.socket_path, first=True)
+            await session.monitor.open(process.socket_path, first=True)
         except MonitorUnavailable as error:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(session.wait(), _DYING)
-            failure = session.process.failure(f"{argv[0]}: QEMU did not come up: {error}")
+            failure = process.failure(f"{argv[0]}: QEMU did not come up: {error}")
             session.close()
             raise failure from error
         except BaseException:
@@ -72,19 +77,30 @@ class Session:
         return await self.monitor.execute(name, arguments, fds=fds)
 
     async def wait(self) -> dict[str, int]:
-        """Wait until QEMU has ended; return ``{"status": n}`` or ``{"signal": n}``."""
+        """Wait until QEMU has ended; return what :attr:`ended` holds."""
         return await asyncio.shield(self.ended)
 
     def kill(self) -> None:
         """End QEMU at once; :meth:`wait` tells when that is done."""
         self.process.signal(signal.SIGKILL)
 
-    def close(self) -> None:
-        """Kill QEMU if it still runs, and let go of everything."""
+    def end(self) -> None:
+        """Kill QEMU if it still runs, and record its end."""
         if not self.ended.done():
             self.process.kill()
             self._exited()
+
+    def close(self) -> None:
+        """Kill QEMU if it still runs, and let go of everything."""
+        self.end()
         self.process.close()
+
+    def release(self) -> None:
+        """Let go of a QEMU that runs on, for another process to adopt; nothing more is recorded."""
+        if not self.ended.done():
+            asyncio.get_running_loop().remove_reader(self.process.pidfd)
+        self.monitor.close(alone=True)
+        self.process.release()
 
     def _exited(self) -> None:
         """Record the end, after the last words on the monitor."""

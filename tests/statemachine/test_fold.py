@@ -59,7 +59,12 @@ def traffic():
             ("spawned", {"argv": ["qemu", "-S", "-device", "virtio-blk-pci,id=vd2"]}), ("opened", {"first": True}), ("opened", {}),
             ("lost", {"by": "peer"}), ("lost", {"by": "us"}), ("exited", {"status": 0}), ("gap", {"why": "x"}), ("held", {}),
             ("deadline", {"waiting": "stop", "id": "1", "after": 5}), ("begun", {"intent": "plug", "subject": "vd1"}),
-            ("ended", {"intent": "plug", "subject": "vd1"}), ("note", {"text": "x"}), ("novel-kind", {}),
+            ("ended", {"intent": "plug", "subject": "vd1"}), ("opened", {"alone": True}),
+            ("begun", {"intent": "plug", "subject": "vd1", "correlation": "1", "steps": [["device_add", {"id": "vd1"}, None]]}),
+            ("deadline", {"waiting": "plug", "correlation": "1", "after": 5}),
+            ("ended", {"intent": "plug", "subject": "vd1", "correlation": "1", "outcome": "done"}),
+            ("ended", {"intent": "unplug", "subject": "vd1", "correlation": "1", "outcome": "done"}),
+            ("helper", {"name": "virtiofsd", "pid": 7, "start": 7}), ("helper", {"name": "virtiofsd", "gone": True}), ("note", {"text": "x"}), ("novel-kind", {}),
             ("greeting", {"qmp": {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 22}}, "capabilities": []}}}),
         ]
     )  # fmt: skip

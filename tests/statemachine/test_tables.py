@@ -52,7 +52,11 @@ def test_every_guard_and_every_assumption_is_used():
     asked = {
         guard.removeprefix("!") for t in TABLES.values() for r in (*t.rows, *t.couplings) for guard in r.when
     }
-    leaned = {r.assumption for t in TABLES.values() for r in t.rows} | {"oldest-first", "no-unseen-migration"}
+    leaned = {r.assumption for t in TABLES.values() for r in t.rows} | {
+        "oldest-first",
+        "no-unseen-migration",
+        "alone",
+    }
 
     assert set(guards.GUARDS) - asked == set()
     assert set(ASSUMPTIONS) - leaned == set()

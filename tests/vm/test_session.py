@@ -179,7 +179,13 @@ def test_what_does_not_come_up(qemu, tmp_path):
         live(tmp_path, [qemu.binary, *qemu.args, "-M", "nonesuch"], never)
     assert dead.value.returncode == 1
     kinds = [record.kind for record in LogReader(tmp_path / "log")]
-    assert kinds == ["segment", "spawned", "opened", "lost", "exited", "closed"]
+    # It may be gone before anybody can connect to it.
+    assert [kind for kind in kinds if kind not in ("opened", "lost")] == [
+        "segment",
+        "spawned",
+        "exited",
+        "closed",
+    ]
     with pytest.raises(LaunchFailed, match="no such program"):
         live(tmp_path, ["qemu-nonesuch"], never)
     with listening(tmp_path / "qmp"), pytest.raises(BadInput, match="a socket in use"):

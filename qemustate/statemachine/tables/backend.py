@@ -33,6 +33,7 @@ TABLE: Final = Table(
         *rows("execute del", "present", "removing", ref=_REF),
         *rows("execute del", "gone adding removing", "="),
         *rows("return del", "removing present adding", "gone", cause="removed", ref=_REF),
+        *rows("error del:not-found", "gone adding removing", "gone", cause="not found", ref=_REF),
         *rows("error del", "removing", "present", cause="refused", ref=_REF),
         *rows("error del", "gone adding present", "="),
         *rows("unanswered", "adding removing", "gone present", ref="the answer will not come"),

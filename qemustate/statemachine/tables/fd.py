@@ -1,7 +1,7 @@
 """A file descriptor that QEMU was handed: by name (``getfd``) or in a numbered set (``add-fd``).
 
-Theory. A name lives in the monitor it was given to and goes with it; whoever uses it (``netdev_add`` with ``fd=``,
-``migrate`` to ``fd:``) takes it away (monitor/fds.c). A set is the whole QEMU's: a member leaves with ``remove-fd``, and the set
+Theory. A name lives in the monitor it was given to, which outlives its clients: the next one finds it there. Whoever uses it
+(``netdev_add`` with ``fd=``, ``migrate`` to ``fd:``) takes it away (monitor/fds.c). A set is the whole QEMU's: a member leaves with ``remove-fd``, and the set
 with its last user.
 """
 
@@ -41,13 +41,10 @@ TABLE: Final = Table(
         ),
         *rows("used", "present", "taken", cause="used", ref="monitor/fds.c monitor_get_fd()"),
         *rows("used", "gone taken", "="),
-        *rows(
-            "lost",
-            "present gone taken",
-            "gone",
-            cause="end of stream",
-            ref="monitor/fds.c: names are the monitor's",
-        ),
+        *rows("unanswered getfd", "gone taken", "= present", ref="the answer will not come"),
+        *rows("unanswered getfd", "present", "="),
+        *rows("unanswered closefd", "present", "= gone", ref="the answer will not come"),
+        *rows("unanswered closefd", "gone taken", "="),
     ),
     shows={"taken": "gone"},
 )

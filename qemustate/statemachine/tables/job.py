@@ -44,6 +44,7 @@ TABLE: Final = Table(
     states=STATUSES,
     initial="undefined",
     rows=(*_ROWS, *rows("JOB_STATUS_CHANGE undefined", "undefined", "=")),
+    commanded=("JOB_STATUS_CHANGE created",),
 )
 
 #: JobVerbTable (job.c): verb -> the statuses in which a job takes it. ``change`` since 8.2.

@@ -1,0 +1,122 @@
+"""After a crash of who launched it: a QEMU found from its log, connected to, asked, and owned again.
+
+Nothing here ends a QEMU: one that is not understood, or held by somebody else, goes on as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+from qemustate.errors import (
+    BadInput,
+    CommandRefused,
+    MonitorUnavailable,
+    OutcomeUnknown,
+    QemuGone,
+)
+from qemustate.hardware.config import Config
+from qemustate.vm.found import Found
+from qemustate.vm.helpers import Helpers
+from qemustate.vm.link import Link
+from qemustate.vm.recorder import Recorder, open_recorder
+from qemustate.vm.session import Session
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: Seconds between two tries to connect, where who had the monitor has not quite gone.
+_PAUSE: Final = 0.05
+
+
+async def adopt(log: Path, deadline: float, timeout: float) -> tuple[Recorder, Session]:  # noqa: ASYNC109
+    """Open the log, find its QEMU, connect, ask; see VirtualMachine.adopt for the rest."""
+    recorder = _open(log)
+    session: Session | None = None
+    try:
+        process = _find(recorder, log)
+        session = Session(process, recorder, deadline=deadline)
+        try:
+            await asyncio.wait_for(_connect(session), timeout)
+        except TimeoutError:
+            raise MonitorUnavailable(
+                f"{process.socket_path}: no greeting in {timeout:g} s: another client may hold the monitor"
+            ) from None
+        await _check_uuid(session, process, log)
+        await _close_left(session, recorder)
+    except BaseException:
+        if session is not None:
+            session.release()
+        recorder.close()
+        raise
+    return recorder, session
+
+
+def _open(log: Path) -> Recorder:
+    if not log.exists():
+        raise BadInput(str(log), expected="the log of a VM", seen="no such file")
+    return open_recorder(log)
+
+
+def _find(recorder: Recorder, log: Path) -> Found:
+    """Return the process that the log tells of. Raises QemuGone, BadInput."""
+    vm = recorder.vm
+    told = vm.spawned
+    if not isinstance(told.get("pid"), int) or not told.get("monitor"):
+        raise BadInput(
+            str(log), expected="the log of a QEMU that was launched here", seen="one without pid and monitor"
+        )
+    if vm.names("process", vm.process) == ("exited",):
+        raise QemuGone(vm.exit or {})
+    if vm.names("monitor", vm.monitor) != ("closed",):
+        recorder.record("lost", {"why": "who had opened it is gone"})
+    try:
+        return Found.of(told)
+    except ProcessLookupError:
+        recorder.record("exited", {})
+        for correlation, body in list(vm.intents.items()):
+            recorder.record(
+                "ended",
+                {
+                    "correlation": correlation,
+                    "intent": body["intent"],
+                    "subject": body.get("subject", ""),
+                    "outcome": "unknown",
+                    "why": "QEMU has ended, and nobody saw how",
+                },
+            )
+        Helpers.found(recorder).close()
+        raise QemuGone({}) from None
+
+
+async def _connect(session: Session) -> None:
+    """Connect, as often as it takes: a monitor takes one client at a time."""
+    link = Link(session)
+    while True:
+        try:
+            await link.reopen()
+        except (MonitorUnavailable, OutcomeUnknown):
+            if session.ended.done():
+                raise QemuGone(session.ended.result()) from None
+            await asyncio.sleep(_PAUSE)
+        else:
+            return
+
+
+async def _check_uuid(session: Session, process: Found, log: Path) -> None:
+    """Hold the QEMU that answers to the UUID of the command line. Raises BadInput where it has another."""
+    wanted = Config.from_argv(process.argv).options.get("uuid") if process.argv else None
+    if wanted is None:
+        return
+    seen = (await session.execute("query-uuid"))["UUID"]
+    if str(wanted).lower() != seen.lower():
+        raise BadInput(str(log), expected=f"a QEMU with the UUID {wanted}", seen=seen)
+
+
+async def _close_left(session: Session, recorder: Recorder) -> None:
+    """Close the descriptors that were handed over for a command that never came; names of theirs are ours alone."""
+    for name, cell in list(recorder.vm.fds.items()):
+        if not name.startswith("/") and "present" in recorder.vm.names("fd", cell):
+            with contextlib.suppress(CommandRefused):
+                await session.execute("closefd", {"fdname": name})

@@ -1,0 +1,405 @@
+"""The operations of one VM: begun on record, sent step by step, waited for, ended on record.
+
+Each runs in a task of its own, so a guest that says nothing holds up only what waits for it. Steps that were
+done are taken back when a later one is refused, in reverse, and all of that is in the log like any other command. What
+a lost monitor leaves open is asked of QEMU on the next connection, and gone on with from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from typing import TYPE_CHECKING, Any, Final
+
+from qemustate.errors import (
+    BadInput,
+    CommandRefused,
+    LocalProtocolError,
+    MonitorUnavailable,
+    OperationRefused,
+    OutcomeUnknown,
+    QemuGone,
+    QemustateError,
+)
+from qemustate.events.redact import redact_message
+from qemustate.hardware.hotplug import Step
+from qemustate.vm.intents import INTENTS, Intent, happened
+from qemustate.vm.link import Link
+from qemustate.vm.operation import Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from qemustate.statemachine.state import VM
+    from qemustate.vm.recorder import Recorder
+
+#: Seconds between one question and the next where QEMU does not tell by itself.
+_ASKING: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
+#: Refusals of a removal that pass by themselves: the frontend has left the machine and is not finalized yet (hw/core/qdev.c).
+_BUSY: Final = ("in use", "is busy", "guest is busy")
+#: Refusals of a removal of what is not there: nothing is left to be removed.
+_ABSENT: Final = ("not found", "Failed to find node", "DeviceNotFound")
+#: Seconds for which a removal that is refused as busy is tried again, and between two tries.
+_PATIENCE: Final = 5.0
+_AGAIN: Final = 0.05
+
+
+class Operations:
+    """What is under way in one VM, by correlation: ``open``."""
+
+    def __init__(
+        self, recorder: Recorder, link: Link, make: Callable[[str, str, str, str], Operation]
+    ) -> None:
+        self.open: dict[str, Operation] = {}
+        self._make = make
+        self._recorder = recorder
+        self._link = link
+        self._waiting: dict[asyncio.Future[None], Callable[[VM], bool]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._count = itertools.count(1)
+        self._hurry: dict[str, asyncio.Event] = {}
+        recorder.on_record.append(self._look)
+
+    @property
+    def vm(self) -> VM:
+        """The state, as folded so far."""
+        return self._recorder.vm
+
+    def close(self) -> None:
+        """Stop waiting for anything; what is open stays open in the log."""
+        self._recorder.on_record.remove(self._look)
+        for task in self._tasks:
+            task.cancel()
+        for future in self._waiting:
+            future.cancel()
+
+    # --- beginning
+
+    def begin(
+        self,
+        name: str,
+        subject: str = "",
+        arguments: dict[str, Any] | None = None,
+        steps: Sequence[Step] = (),
+        *,
+        deadline: float | None = None,
+        correlation: str | None = None,
+    ) -> Operation:
+        """Begin an operation and return it.
+
+        ``deadline`` in seconds: when it has passed, who waits is told, and it goes on. ``correlation`` is an id of the
+        caller's for the log. Raises BadInput for one that is in use.
+        """
+        identifier = correlation or f"{self.vm.seq + 1}.{next(self._count)}"
+        if identifier in self.vm.intents:
+            raise BadInput("correlation", expected="one that is not in use", seen=identifier)
+        body: dict[str, Any] = {"intent": name, "correlation": identifier, "subject": subject}
+        if arguments:
+            body["arguments"] = arguments
+        if steps:
+            body["steps"] = [
+                [step.command, _redacted(step), list(step.undo) if step.undo else None] for step in steps
+            ]
+        self._recorder.record("begun", body)
+        intent = INTENTS[name](subject, arguments or {}, tuple(steps), self.vm.seq)
+        return self._start(identifier, intent, deadline)
+
+    def resume(self) -> None:
+        """Go on with everything that the log says has begun and not ended; for a process that has just adopted the VM."""
+        for identifier, body in list(self.vm.intents.items()):
+            steps = tuple(
+                Step(command, arguments, undo=(undo[0], undo[1]) if undo else None)
+                for command, arguments, undo in body.get("steps", ())
+            )
+            maker = INTENTS.get(body["intent"])
+            if maker is not None:
+                intent = maker(body.get("subject", ""), body.get("arguments", {}), steps, body["seq"])
+                self._start(identifier, intent, None, resumed=True)
+
+    def find(self, intent: str, subject: str) -> Operation | None:
+        """Return the operation of that name about that subject, if one is under way."""
+        return next((it for it in self.open.values() if (it.intent, it.subject) == (intent, subject)), None)
+
+    def _start(
+        self,
+        identifier: str,
+        intent: Intent,
+        deadline: float | None,
+        *,
+        resumed: bool = False,
+    ) -> Operation:
+        made = self._make(identifier, intent.name, intent.subject, intent.settles)
+        self.open[identifier] = made
+        self._hurry[identifier] = asyncio.Event()
+        task = asyncio.ensure_future(self._run(made, intent, resumed=resumed))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        if deadline is not None:
+            timer = asyncio.get_running_loop().call_later(deadline, self._overdue, made, deadline)
+            task.add_done_callback(lambda _task: timer.cancel())
+        return made
+
+    def _overdue(self, operation: Operation, seconds: float) -> None:
+        waiting = f"{operation.intent} {operation.subject}".rstrip()
+        self._recorder.record(
+            "deadline",
+            {"waiting": waiting, "correlation": operation.id, "after": round(seconds * 1_000_000)},
+        )
+        operation.late(seconds)
+        self._hurry[operation.id].set()
+
+    # --- running
+
+    async def _run(self, operation: Operation, intent: Intent, *, resumed: bool) -> None:
+        try:
+            if intent.durable:
+                await self.durable()
+            await self._send(intent, resumed=resumed)
+            await self._settle(operation, intent)
+            left = await self._tidy((*intent.then, *intent.tidy))
+            if left:
+                desc = "what it brought could not be removed"
+                raise OperationRefused(intent.name, intent.subject, by="qemu", desc=desc, left=left)
+            if intent.durable:
+                await self.durable()
+            self._end(operation, "done", value=intent.value(self.vm))
+        except OperationRefused as refusal:
+            if intent.tidy:
+                with contextlib.suppress(QemuGone):
+                    await self._tidy(intent.tidy)
+            refusal.state = self._state(intent)
+            self._end(operation, "refused", refusal)
+        except QemuGone as gone:
+            if intent.done(self.vm):
+                self._end(operation, "done", value=intent.value(self.vm))
+            else:
+                self._end(operation, "unknown", _unknown(intent, str(gone)))
+        except OutcomeUnknown as unknown:
+            self._end(operation, "unknown", unknown)
+        except QemustateError as error:
+            self._end(
+                operation,
+                "refused",
+                OperationRefused(intent.name, intent.subject, by="us", desc=str(error)),
+            )
+
+    def _end(
+        self,
+        operation: Operation,
+        outcome: str,
+        error: OperationRefused | OutcomeUnknown | None = None,
+        *,
+        value: Any = None,
+    ) -> None:
+        body: dict[str, Any] = {
+            "correlation": operation.id,
+            "intent": operation.intent,
+            "subject": operation.subject,
+            "outcome": outcome,
+            "why": "" if error is None else str(error),
+        }
+        if isinstance(error, OperationRefused) and error.left:
+            body["left"] = [list(undo) for undo in error.left]
+        self._recorder.record("ended", body)
+        self.open.pop(operation.id, None)
+        self._hurry.pop(operation.id, None)
+        operation.end(value, error)
+
+    async def _send(self, intent: Intent, *, resumed: bool) -> None:
+        """Send the steps; take back those done when one is refused. Raises OperationRefused, QemuGone, OutcomeUnknown."""
+        if resumed and not await self._go_on(intent):
+            return
+        made: list[Step] = []
+        for step in intent.steps:
+            try:
+                if not (resumed and happened(self.vm, step)):
+                    await self._step(step)
+            except CommandRefused as refusal:
+                left = await self._tidy(_undone(made))
+                raise OperationRefused(
+                    intent.name, intent.subject, by="qemu", desc=refusal.desc, error_class=refusal.error_class,
+                    command=refusal.command, arguments=refusal.arguments, left=left,
+                ) from refusal  # fmt: skip
+            except QemustateError as error:
+                if isinstance(error, QemuGone | OutcomeUnknown):
+                    raise
+                left = await self._tidy(_undone(made))
+                raise OperationRefused(
+                    intent.name, intent.subject, by="us", desc=str(error), left=left
+                ) from error
+            made.append(step)
+
+    async def _go_on(self, intent: Intent) -> bool:
+        """Say whether an intent that another process began is to be sent (again). Raises OperationRefused, OutcomeUnknown."""
+        await self._link.back()
+        if intent.done(self.vm) or intent.going(self.vm):
+            return False
+        if intent.recovery == "resend":
+            return True
+        if intent.recovery == "undo":
+            made = [step for step in intent.steps if happened(self.vm, step) is not False]
+            left = await self._tidy(_undone(made))
+            desc = "who began it ended before it was done; it was taken back"
+            raise OperationRefused(intent.name, intent.subject, by="us", desc=desc, left=left)
+        raise _unknown(intent, "who began it ended, and nothing shows whether it was sent")
+
+    async def _step(self, step: Step) -> None:
+        """Send one step until it is certain to be done. Raises CommandRefused, QemuGone, OutcomeUnknown and what sending raises."""
+        while True:
+            await self._link.back()
+            try:
+                await self._patiently(step.command, step.arguments, step.fds)
+            except OutcomeUnknown:
+                await asyncio.sleep(0)  # the monitor's end is noticed first
+                await self._link.back()
+                if (done := happened(self.vm, step)) is None and step.command not in _REPEATABLE:
+                    raise
+                if done:
+                    return
+            except MonitorUnavailable:
+                await asyncio.sleep(_AGAIN)
+            else:
+                return
+
+    async def _patiently(self, command: str, arguments: dict[str, Any], fds: Sequence[int] = ()) -> None:
+        """Execute a command, again for a while if it is refused for a reason that passes. Raises as execute does."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _PATIENCE
+        while True:
+            try:
+                await self._link.execute(command, arguments, fds=fds)
+            except CommandRefused as refusal:
+                if command == "device_del" and _is_pending(refusal):
+                    return
+                passing = command in _REMOVALS and any(word in refusal.desc for word in _BUSY)
+                if not passing or loop.time() > until:
+                    raise
+                await asyncio.sleep(_AGAIN)
+            else:
+                return
+
+    async def _tidy(self, steps: Sequence[Step]) -> list[tuple[str, dict[str, Any]]]:
+        """Send removals in order, and return those that are refused though there is something to remove. Raises QemuGone."""
+        left = []
+        for step in steps:
+            try:
+                await self._step(step)
+            except CommandRefused as refusal:
+                if not any(
+                    word in (refusal.error_class, *[refusal.desc]) or word in refusal.desc for word in _ABSENT
+                ):
+                    left.append((step.command, step.arguments))
+            except OutcomeUnknown:
+                left.append((step.command, step.arguments))
+        return left
+
+    async def _settle(self, operation: Operation, intent: Intent) -> None:
+        """Wait until it is done. Raises OperationRefused, QemuGone."""
+        hurry = self._hurry[operation.id]
+        asking: Iterator[float | None] = (
+            itertools.chain(_ASKING, itertools.repeat(_ASKING[-1])) if intent.poll else itertools.repeat(None)
+        )
+        while True:
+            ended = self.until(lambda vm: intent.done(vm) or intent.refused(vm) is not None)
+            hurried = asyncio.ensure_future(hurry.wait())
+            try:
+                await asyncio.wait(
+                    (ended, hurried, self._link.session.ended),
+                    timeout=next(asking),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+            finally:
+                hurried.cancel()
+                settled = ended.done()
+                ended.cancel()
+            if settled:
+                if intent.confirm and intent.refused(self.vm) is None:
+                    await self._ask(intent)
+                if refusal := intent.refused(self.vm):
+                    by, desc = refusal
+                    raise OperationRefused(intent.name, intent.subject, by=by, desc=desc)
+                return
+            await self._link.back()
+            hurry.clear()
+            await self._ask(intent)
+
+    async def _ask(self, intent: Intent) -> None:
+        if intent.ask is not None:
+            with contextlib.suppress(CommandRefused, OutcomeUnknown, MonitorUnavailable, LocalProtocolError):
+                await self._link.execute(*intent.ask)
+
+    async def durable(self) -> None:
+        """Have the log on the disk, without standing in anybody's way; where the disk refuses, the VM comes first."""
+        with contextlib.suppress(QemustateError):
+            await asyncio.to_thread(self._recorder.writer.sync)
+
+    async def execute(
+        self, name: str, arguments: dict[str, Any] | None = None, *, fds: Sequence[int] = ()
+    ) -> Any:
+        """Execute a command; raises what Monitor.execute raises."""
+        return await self._link.execute(name, arguments, fds=fds)
+
+    # --- waiting
+
+    def until(self, condition: Callable[[VM], bool]) -> asyncio.Future[None]:
+        """Return a future that is done once the condition holds of the state, now or after any record to come."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if condition(self.vm):
+            future.set_result(None)
+        else:
+            self._waiting[future] = condition
+            future.add_done_callback(lambda it: self._waiting.pop(it, None))
+        return future
+
+    def _look(self, vm: VM) -> None:
+        for future, condition in list(self._waiting.items()):
+            if not future.done() and condition(vm):
+                future.set_result(None)
+
+    def _state(self, intent: Intent) -> Any:
+        state = self.vm.to_json()
+        for collection in ("devices", "jobs"):
+            if intent.subject in state[collection]:
+                return state[collection][intent.subject]
+        return state["runstate"]
+
+
+#: Commands that remove something, and may be refused until it is let go of.
+_REMOVALS: Final = frozenset(
+    {
+        "device_del",
+        "blockdev-del",
+        "netdev_del",
+        "chardev-remove",
+        "object-del",
+        "remove-fd",
+        "closefd",
+        "job-dismiss",
+    }
+)
+#: Commands that may be sent twice: the second time they do nothing, or are refused.
+_REPEATABLE: Final = _REMOVALS | {
+    "stop", "cont", "system_powerdown", "quit", "balloon", "qom-set", "migrate-set-capabilities", "migrate-set-parameters",
+}  # fmt: skip
+
+
+def _undone(made: Sequence[Step]) -> list[Step]:
+    """Return the steps that take these back, last first."""
+    return [Step(*step.undo) for step in reversed(made) if step.undo is not None]
+
+
+def _redacted(step: Step) -> dict[str, Any]:
+    message = {"execute": step.command, "arguments": step.arguments}
+    kept: dict[str, Any] = redact_message("command", message)["arguments"]
+    return kept
+
+
+def _is_pending(refusal: CommandRefused) -> bool:
+    """Say whether a refused ``device_del`` means that it is under way already (hw/pci/pcie.c, hw/ppc/spapr.c)."""
+    return any(word in refusal.desc for word in ("already in the process of unplug", "already in progress"))
+
+
+def _unknown(intent: Intent, why: str) -> OutcomeUnknown:
+    name = f"{intent.name} {intent.subject}".rstrip()
+    return OutcomeUnknown(name, None, why, settles=intent.settles)

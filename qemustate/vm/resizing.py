@@ -1,0 +1,104 @@
+"""How much the guest has: memory and vCPUs, made more or less by plugging and unplugging what the machine can.
+
+Each step is an operation of its own in the log; what these functions await is their sequence.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qemustate.errors import BadInput, OperationRefused
+from qemustate.hardware.hotplug import Step
+from qemustate.hardware.properties import Device, Object
+
+if TYPE_CHECKING:
+    from qemustate.vm.verbs import Verbs
+
+_PERIPHERAL = "/machine/peripheral/"
+
+
+async def set_memory(vm: Verbs, wanted: int, deadline: float | None) -> int:
+    """Give the guest ``wanted`` bytes in all; see Verbs.set_memory."""
+    told = await vm.execute("query-memory-size-summary")
+    now: int = told["base-memory"] + told.get("plugged-memory", 0)
+    devices = await vm.execute("query-memory-devices")
+    virtio = [it["data"] for it in devices if it["type"] == "virtio-mem"]
+    if virtio:
+        # What is in DIMMs stays; the rest is the virtio-mem device's.
+        target = virtio[0]["size"] + wanted - now
+        await _virtio_mem(vm, virtio[0], target, wanted, deadline)
+    elif wanted > now:
+        await _more(vm, wanted - now, devices, deadline)
+    elif wanted < now:
+        await _less(vm, now - wanted, devices, deadline)
+    told = await vm.execute("query-memory-size-summary")
+    total: int = told["base-memory"] + told.get("plugged-memory", 0)
+    return total
+
+
+async def _virtio_mem(
+    vm: Verbs, device: dict[str, Any], target: int, wanted: int, deadline: float | None
+) -> None:
+    block = device["block-size"]
+    if target < 0 or target > device["max-size"] or target % block:
+        raise BadInput(
+            "set_memory",
+            expected=f"a size that leaves virtio-mem 0 to {device['max-size']} bytes in steps of {block}",
+            seen=f"{wanted}, which leaves it {target}",
+        )
+    name = str(device["id"])
+    path = f"{_PERIPHERAL}{name}"
+    step = Step("qom-set", {"path": path, "property": "requested-size", "value": target})
+    await vm.begin("resize", step, subject=name, arguments={"bytes": target}, deadline=deadline)
+
+
+async def _more(vm: Verbs, size: int, devices: list[dict[str, Any]], deadline: float | None) -> None:
+    taken = {str(it["data"].get("id")) for it in devices}
+    number = next(n for n in range(len(taken) + 1) if f"dimm{n}" not in taken)
+    memory = Object({"qom-type": "memory-backend-ram", "id": f"dimm{number}-memory", "size": size})
+    await vm.plug(memory, Device(driver="pc-dimm", id=f"dimm{number}", memdev=memory.id), deadline=deadline)
+
+
+async def _less(vm: Verbs, size: int, devices: list[dict[str, Any]], deadline: float | None) -> None:
+    dimms = [it["data"] for it in devices if it["type"] == "dimm" and it["data"].get("hotplugged")]
+    chosen = []
+    for dimm in reversed(dimms):
+        if dimm["size"] <= size:
+            chosen.append(dimm["id"])
+            size -= dimm["size"]
+    if size:
+        sizes = ", ".join(str(dimm["size"]) for dimm in dimms) or "none"
+        raise BadInput(
+            "set_memory",
+            expected="a size that whole hotplugged DIMMs can be taken away to reach",
+            seen=f"DIMMs of {sizes} bytes",
+        )
+    for name in chosen:
+        await vm.unplug(name, deadline=deadline)
+
+
+async def set_vcpus(vm: Verbs, wanted: int, deadline: float | None) -> int:
+    """Give the guest ``wanted`` vCPUs; see Verbs.set_vcpus."""
+    entries = await vm.execute("query-hotpluggable-cpus")
+    present = [it for it in entries if "qom-path" in it]
+    now = sum(it["vcpus-count"] for it in present)
+    if wanted > now:
+        # QEMU lists them from the last to the first.
+        for entry in [it for it in reversed(entries) if "qom-path" not in it]:
+            if now >= wanted:
+                break
+            place = "-".join(str(value) for _, value in sorted(entry["props"].items()))
+            await vm.plug(
+                Device({"driver": entry["type"], "id": f"vcpu-{place}", **entry["props"]}), deadline=deadline
+            )
+            now += entry["vcpus-count"]
+    else:
+        for entry in [it for it in present if it["qom-path"].startswith(_PERIPHERAL)]:
+            if now <= wanted:
+                break
+            await vm.unplug(entry["qom-path"].removeprefix(_PERIPHERAL), deadline=deadline)
+            now -= entry["vcpus-count"]
+    if now != wanted:
+        desc = f"{now} is as near as this machine's vCPUs come to {wanted}"
+        raise OperationRefused("set_vcpus", "", by="us", desc=desc)
+    return int(now)

@@ -1,0 +1,346 @@
+"""A VM in the hands of a runtime: what it asks for is done, refused with the reason, or unknown with what would tell."""
+
+import asyncio
+import os
+import signal
+import subprocess
+
+import pytest
+
+from qemustate import VirtualMachine
+from qemustate.errors import (
+    BadInput,
+    CommandRefused,
+    LaunchFailed,
+    LogBusy,
+    OperationRefused,
+    OutcomeUnknown,
+    QemuGone,
+)
+from qemustate.events.reader import LogReader
+from qemustate.hardware.properties import Blockdev, Device, Object
+from qemustate.vm.helpers import Helper
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+SCSI = ["-device", "virtio-scsi-pci,id=scsi0"]
+NATIVE = ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
+#: A disk without a file, for plugs that need no data.
+NULL = {"driver": "null-co", "read-zeroes": True}
+
+
+def disk(name, bus="scsi0.0"):
+    """Return the parts of a SCSI disk."""
+    return (
+        Blockdev(NULL, **{"node-name": f"{name}-node"}),
+        Device(driver="scsi-hd", id=name, drive=f"{name}-node", bus=bus),
+    )
+
+
+def run(scenario, *args):
+    """Run a scenario for at most a minute."""
+
+    async def main():
+        async with asyncio.timeout(60):
+            return await scenario(*args)
+
+    return asyncio.run(main())
+
+
+def reap(pid):
+    """Wait for a child that is nobody's any more."""
+    return os.waitpid(pid, 0)[1]
+
+
+def intents(log):
+    """Return (intent, subject, outcome) of every intent that has ended, in that order."""
+    return [
+        (it.body["intent"], it.body["subject"], it.body["outcome"])
+        for it in LogReader(log)
+        if it.kind == "ended"
+    ]
+
+
+@pytest.fixture
+def argv(q35):
+    """Return the command line of a PC with a SCSI bus and a native root port."""
+    return [*q35, *SCSI, *NATIVE]
+
+
+def test_plug_and_unplug_leave_nothing(argv, tmp_path):
+    """A disk is there when plug returns, and it and its node are gone when unplug returns."""
+
+    async def scenario():
+        async with VirtualMachine.launch(argv, log=tmp_path / "log") as vm:
+            told = await vm.plug(*disk("d0"))
+            assert (told["is"], told["driver"]) == ("present", "scsi-hd")
+            assert (vm.state.device("d0"), vm.state.node("d0-node")) == ("present", "present")
+            await vm.unplug("d0")
+            assert (vm.state.device("d0"), vm.state.node("d0-node")) == ("gone", "gone")
+            assert await vm.execute("query-named-block-nodes") == []
+        return vm.state
+
+    state = run(scenario)
+    assert state["process"]["exit"] == {"status": 0}
+    assert intents(tmp_path / "log") == [
+        ("plug", "d0", "done"),
+        ("unplug", "d0", "done"),
+        ("quit", "", "done"),
+    ]
+    assert sorted(it.name for it in tmp_path.iterdir()) == ["log"]
+
+
+def test_a_refused_step_takes_back_those_before_it(argv, tmp_path):
+    """A device that QEMU refuses leaves no node behind, and the refusal keeps class, desc, command and state."""
+
+    async def scenario():
+        async with VirtualMachine.launch(argv, log=tmp_path / "log") as vm:
+            node, device = disk("d0", bus="nobus")
+            with pytest.raises(OperationRefused) as refused:
+                await vm.plug(node, device)
+            assert (refused.value.by, refused.value.error_class) == ("qemu", "GenericError")
+            assert refused.value.desc == "Bus 'nobus' not found"
+            assert (refused.value.command, refused.value.arguments["id"]) == ("device_add", "d0")
+            assert refused.value.state["is"] == "gone"
+            assert await vm.execute("query-named-block-nodes") == []
+            await vm.plug(*disk("d0"))
+
+    run(scenario)
+
+
+def test_a_silent_guest_holds_up_only_its_own_device(q35, tmp_path):
+    """An unplug that the guest does not answer is unknown after its deadline, stays open, and others go on meanwhile."""
+
+    async def scenario():
+        async with VirtualMachine.launch([*q35, *SCSI], log=tmp_path / "log") as vm:
+            await vm.resume()
+            await vm.plug(Object({"qom-type": "rng-random", "id": "r", "filename": "/dev/urandom"}),
+                          Device(driver="virtio-rng-pci", id="rng", rng="r", bus="rp0"))  # fmt: skip
+            pending = vm.unplug("rng", deadline=0.2, correlation="mine")
+            await vm.plug(*disk("d0"))
+            await vm.unplug("d0")
+            with pytest.raises(OutcomeUnknown, match="settled by DEVICE_DELETED"):
+                await pending
+            assert not pending.ended
+            assert list(vm.operations) == ["mine"]
+            assert vm.state.device("rng") == "unplugging"
+            assert [(it["intent"], it["overdue"]) for it in vm.state["intents"]] == [("unplug", True)]
+            assert vm.unplug("rng") is pending
+            assert pending.how == "repeated"
+            # With ACPI a reset completes what is pending.
+            await vm.reset()
+            await pending.settled()
+            assert vm.state.device("rng") == "gone"
+            assert vm.state["objects"]["r"]["is"] == "gone"
+
+    run(scenario)
+
+
+def test_cancelling_who_waits_cancels_nothing_else(argv, tmp_path):
+    """The plug is done though nobody waits for it any more."""
+
+    async def scenario():
+        async with VirtualMachine.launch(argv, log=tmp_path / "log") as vm:
+            operation = vm.plug(*disk("d0"))
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(operation, 0)
+            await operation.settled()
+            assert vm.state.device("d0") == "present"
+
+    run(scenario)
+
+
+def test_the_four_ends_are_four_facts(argv, tmp_path):
+    """Kill, quit: the process's end, with its status or signal, is what is waited for; operations under way end as unknown."""
+
+    async def scenario():
+        vm = await VirtualMachine.launch(argv, log=tmp_path / "log")
+        await vm.resume()
+        await vm.plug(Device(driver="virtio-rng-pci", id="rng", bus="rp0", rng="r"),
+                      Object({"qom-type": "rng-random", "id": "r", "filename": "/dev/urandom"}))  # fmt: skip
+        pending = vm.unplug("rng")
+        await vm.kill()
+        with pytest.raises(OutcomeUnknown, match="QEMU has ended"):
+            await pending
+        with pytest.raises(QemuGone, match="signal 9"):
+            await vm.until(lambda state: state.runstate == "paused")
+        await vm.close()
+        return await vm.wait()
+
+    assert run(scenario) == {"signal": 9}
+    kinds = [it.kind for it in LogReader(tmp_path / "log")]
+    assert kinds.index("lost") < kinds.index("exited")
+
+
+def test_callbacks_may_ask(argv, tmp_path):
+    """Callbacks fire when a state is entered, and a command from inside one is answered."""
+    seen = []
+
+    async def scenario():
+        async with VirtualMachine.launch(argv, log=tmp_path / "log") as vm:
+
+            class Listener:
+                def on_enter_running(self):
+                    seen.append("running")
+
+                async def on_enter_gone(self, name):
+                    seen.append((name, (await vm.execute("query-status"))["status"]))
+
+            vm.listen("runstate", Listener())
+            vm.listen("device", Listener())
+            await vm.resume()
+            await vm.plug(*disk("d0"))
+            await vm.unplug("d0")
+            await vm.until(lambda _state: ("d0", "running") in seen)
+
+    run(scenario)
+    assert seen[0] == "running"
+
+
+def test_left_and_adopted(argv, tmp_path):
+    """A VM that was let go of is adopted from its log: the state is what QEMU says, and it can be used and ended."""
+
+    async def scenario():
+        vm = await VirtualMachine.launch(argv, log=tmp_path / "log")
+        await vm.plug(*disk("d0"))
+        await vm.resume()
+        with pytest.raises(LogBusy):
+            await VirtualMachine.adopt(tmp_path / "log")
+        vm.leave()
+        async with VirtualMachine.adopt(tmp_path / "log") as again:
+            assert again.pid == vm.pid
+            assert (again.state.runstate, again.state.device("d0"), again.state.node("d0-node")) == (
+                "running", "present", "present",
+            )  # fmt: skip
+            await again.unplug("d0")
+            assert await again.execute("query-named-block-nodes") == []
+        assert again.state["process"]["exit"] == {}
+        assert reap(vm.pid) == 0
+        with pytest.raises(QemuGone):
+            await VirtualMachine.adopt(tmp_path / "log")
+
+    run(scenario)
+    assert sorted(it.name for it in tmp_path.iterdir()) == ["log"]
+
+
+def test_a_monitor_that_is_lost_is_opened_again(argv, tmp_path):
+    """When our connection breaks and QEMU lives, it is opened again and asked; what was begun meanwhile is done."""
+
+    async def scenario():
+        async with VirtualMachine.launch(argv, log=tmp_path / "log") as vm:
+            await vm.plug(*disk("d0"))
+            vm._session.monitor.close()
+            await vm.unplug("d0")
+            assert (vm.state.device("d0"), vm.state.node("d0-node")) == ("gone", "gone")
+
+    run(scenario)
+    assert sum(it.kind == "opened" for it in LogReader(tmp_path / "log")) == 2
+
+
+def test_helpers_live_and_die_with_the_vm(argv, tmp_path):
+    """A helper is up before QEMU starts, found again by who adopts the VM, and ended with it; its socket goes too."""
+    socket = tmp_path / "helper.sock"
+    code = f"import socket, time; s = socket.socket(socket.AF_UNIX); s.bind({str(socket)!r}); s.listen(); time.sleep(1000)"
+    helper = Helper("helper", ("python3", "-c", code), str(socket))
+
+    async def scenario():
+        vm = await VirtualMachine.launch(argv, log=tmp_path / "log", helpers=[helper])
+        pid = next(it for it in LogReader(tmp_path / "log") if it.kind == "helper").body["pid"]
+        assert socket.is_socket()
+        vm.leave()
+        again = await VirtualMachine.adopt(tmp_path / "log")
+        await again.close()
+        assert not socket.exists()
+        for child in (pid, vm.pid):
+            reap(child)
+
+    run(scenario)
+    told = [it.body for it in LogReader(tmp_path / "log") if it.kind == "helper"]
+    assert told[-1] == {"name": "helper", "gone": True}
+
+
+def test_a_failed_launch_leaves_nothing(qemu, tmp_path):
+    """QEMU's own words are in the error, and neither socket nor folder stays."""
+    with pytest.raises(LaunchFailed, match="unsupported machine type"):
+        run(
+            VirtualMachine._launch,
+            [qemu.binary, *qemu.args, "-M", "nonesuch"],
+            tmp_path / "log",
+            None,
+            None,
+            (),
+            5,
+        )
+    assert [it.name for it in tmp_path.iterdir()] == ["log"]
+
+
+def test_a_second_launch_into_the_log_of_a_running_vm_is_refused(argv, tmp_path):
+    """The log of a VM that may run is for adopting, not for launching another."""
+
+    async def scenario():
+        vm = await VirtualMachine.launch(argv, log=tmp_path / "log")
+        vm.leave()
+        with pytest.raises(BadInput, match="one that may run: adopt it"):
+            await VirtualMachine.launch(argv, log=tmp_path / "log")
+        await (await VirtualMachine.adopt(tmp_path / "log")).close()
+        reap(vm.pid)
+
+    run(scenario)
+
+
+def test_a_qemu_that_ended_unseen_is_recorded_when_it_is_looked_for(argv, tmp_path):
+    """Who comes to adopt a QEMU that is gone is told so, and the log says that nobody saw how it ended."""
+
+    async def scenario():
+        vm = await VirtualMachine.launch(argv, log=tmp_path / "log")
+        vm.leave()
+        os.kill(vm.pid, signal.SIGKILL)
+        reap(vm.pid)
+        with pytest.raises(QemuGone, match="nobody saw how"):
+            await VirtualMachine.adopt(tmp_path / "log")
+
+    run(scenario)
+    assert next(it for it in LogReader(tmp_path / "log") if it.kind == "exited").body == {}
+
+
+def test_a_mirror_pivots_when_it_is_completed(argv, qemu, tmp_path):
+    """A mirror becomes ready, is completed, ends as done, and is dismissed; one that is cancelled by force is refused."""
+    for name in ("a", "b"):
+        subprocess.run([qemu.img, "create", "-q", "-f", "raw", tmp_path / name, "1M"], check=True)
+
+    async def scenario():
+        async with VirtualMachine.launch(argv, log=tmp_path / "log") as vm:
+            for name in ("a", "b"):
+                await vm.execute(
+                    "blockdev-add", {"driver": "file", "node-name": name, "filename": str(tmp_path / name)}
+                )
+            job = vm.mirror("a", "b")
+            await job.ready()
+            assert job.status == "ready"
+            await job.complete()
+            assert await vm.execute("query-jobs") == []
+            other = vm.mirror("a", "b", speed=1)
+            await vm.until(lambda state: state.job(other.subject) in ("running", "ready"))
+            await other.cancel(force=True)
+            with pytest.raises(OperationRefused, match="canceled"):
+                await other
+
+    run(scenario)
+
+
+def test_any_command_and_its_refusal(argv, tmp_path):
+    """What has no method of its own is executed by name; a descriptor is handed over by name or in a set."""
+    null = os.open("/dev/null", os.O_RDONLY)
+
+    async def scenario():
+        async with VirtualMachine.launch(argv, log=tmp_path / "log") as vm:
+            with pytest.raises(CommandRefused, match="CommandNotFound"):
+                await vm.execute("nonesuch")
+            await vm.getfd("one", null)
+            path = await vm.add_fd(null)
+            assert path.startswith("/dev/fdset/")
+            await vm.execute("closefd", {"fdname": "one"})
+            assert vm.state["fds"]["one"]["is"] == "gone"
+
+    run(scenario)
+    os.close(null)
