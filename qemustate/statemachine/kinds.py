@@ -282,7 +282,8 @@ def _gap(vm: VM, _body: dict[str, Any], *, alone: bool = False) -> None:
         return
     _unanswered(vm)
     alone = alone and not vm.profile & guards.may("others")
-    vm.assumptions["alone"] += alone
+    if alone:
+        vm.assumptions["alone"] += 1
     if vm.profile & guards.may("incoming"):
         set_guards(vm, opens=("incoming",))
     held = guards.names(vm.profile, ("migrate-sent",))["migrate-sent"]

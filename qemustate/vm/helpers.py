@@ -18,10 +18,9 @@ import msgspec
 from qemustate.errors import LaunchFailed
 from qemustate.events.redact import redact_argv
 from qemustate.vm.found import Found
-from qemustate.vm.process import ended, start_helper, start_time
+from qemustate.vm.process import Child, ended, start_helper, start_time
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Sequence
 
     from qemustate.vm.recorder import Recorder
@@ -43,7 +42,7 @@ class Helper(msgspec.Struct, frozen=True):
 class _Running:
     """A helper that runs, our child or found."""
 
-    def __init__(self, name: str, pid: int, socket: str, child: subprocess.Popen[bytes] | None) -> None:
+    def __init__(self, name: str, pid: int, socket: str, child: Child | None) -> None:
         self.name, self.pid, self.socket, self.child = name, pid, socket, child
         self.pidfd = os.pidfd_open(pid)
 

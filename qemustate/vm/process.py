@@ -31,6 +31,10 @@ _SHOWN: Final = 64 * 1024
 MONITOR: Final = "qemustate"
 
 
+#: A process that was started here: ``pid``, ``wait()``, ``returncode``.
+Child = subprocess.Popen[bytes]
+
+
 class Process:
     """A QEMU that was started here. Ends with :meth:`wait` or :meth:`kill`; a context manager kills what still runs.
 
@@ -148,7 +152,7 @@ class Process:
         self.close()
 
 
-def start_helper(argv: Sequence[str]) -> subprocess.Popen[bytes]:
+def start_helper(argv: Sequence[str]) -> Child:
     """Start a helper of a VM, in a session of its own. Raises LaunchFailed where it cannot be started."""
     try:
         return subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)
