@@ -313,7 +313,7 @@ def _gap(vm: VM, _body: dict[str, Any], *, alone: bool = False) -> None:
 def _widen(vm: VM, machine: str, cell: Cell, subject: str = "", *, alone: bool = False) -> None:
     watcher = vm.watcher(machine)
     belief = watcher.reach(cell.belief, uncommanded=alone)
-    if isinstance(cell, DeviceCell):
+    if isinstance(cell, DeviceCell) and not alone:
         belief &= ~watcher.of(("planned", "adding") if cell.failover else ("planned", "adding", "hidden"))
     settle(vm, machine, cell, belief, "gap", subject)
 
