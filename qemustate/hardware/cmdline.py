@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from qemustate.errors import BadInput
 from qemustate.hardware import keyval
+from qemustate.hardware.hotplug import PATHS
 from qemustate.hardware.options import FLAGS, JSON_READ, JSON_SINCE, KEYED, LISTS, NAMES, NESTED, name_of
 from qemustate.hardware.properties import PARTS, Fd, Part, Text
 from qemustate.qmp import jsontext
@@ -115,6 +116,8 @@ def argument(option: str, value: Any, version: tuple[int, int] | None = None) ->
         return _write_cpu(values)
     if option in JSON_SINCE and (version or (7, 2)) >= JSON_SINCE[option] and not _any_text(values):
         return _write_json(option, values)
+    if paths(values):
+        values = plain(values)
     return keyval.write(values, KEYED[option], nested=option in NESTED, lists=option in LISTS)
 
 
@@ -157,7 +160,7 @@ def _write_cpu(values: dict[str, Any]) -> str:
 def plain(value: Any) -> Any:
     """Return a value of QAPI's types alone: descriptors are strings, several of them joined by colons."""
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: plain(in_set(key, item)) for key, item in value.items()}
     if isinstance(value, list):
         if value and all(isinstance(item, Fd) for item in value):
             return keyval.descriptors(value)
@@ -165,6 +168,22 @@ def plain(value: Any) -> Any:
     if isinstance(value, Text):
         return str(value)
     return str(int(value)) if isinstance(value, Fd) else value
+
+
+def in_set(member: str, value: Any) -> Any:
+    """Return a descriptor that stands for a path as the path that QEMU takes it by; anything else as it is.
+
+    The path names a set of descriptors (``-add-fd fd=N,set=N``), which is numbered as the descriptor is.
+    """
+    return f"/dev/fdset/{int(value)}" if isinstance(value, Fd) and member in PATHS else value
+
+
+def paths(value: Any) -> list[Fd]:
+    """Return every descriptor in a value that stands for a path."""
+    if isinstance(value, dict):
+        here = [item for member, item in value.items() if in_set(member, item) is not item]
+        return here + [fd for item in value.values() for fd in paths(item)]
+    return [fd for item in value for fd in paths(item)] if isinstance(value, list) else []
 
 
 def _any_text(value: Any) -> bool:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from qemustate.errors import BadInput
 from qemustate.hardware.config import Config
 from qemustate.hardware.options import FLAGS, KEYED, NAMES, PLAIN
-from qemustate.hardware.properties import Blockdev, Device, Fd, Netdev, Object
+from qemustate.hardware.properties import Blockdev, Chardev, Device, Fd, Netdev, Object
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=10)
 KEYS = st.text("abz-", min_size=1, max_size=6)
@@ -112,6 +112,24 @@ def test_descriptors_are_told():
     )
 
     assert config.fds == (9, 3, 4, 5)
+
+
+def test_a_descriptor_may_stand_for_a_path():
+    """Where QEMU wants a path, a descriptor goes in a set, and the set's path stands in its place."""
+    file = {"driver": "file", "filename": Fd(7)}
+    config = Config("qemu").add(
+        Blockdev({"driver": "raw", "node-name": "a", "file": file}),
+        Blockdev({"driver": "raw", "node-name": "b", "file": file}),
+        Chardev(backend="file", id="c", path=Fd(8)),
+    )
+
+    assert config.argv()[1:] == [
+        "-add-fd", "fd=7,set=7", "-add-fd", "fd=8,set=8",
+        "-blockdev", '{"driver":"raw","node-name":"a","file":{"driver":"file","filename":"/dev/fdset/7"}}',
+        "-blockdev", '{"driver":"raw","node-name":"b","file":{"driver":"file","filename":"/dev/fdset/7"}}',
+        "-chardev", "file,id=c,path=/dev/fdset/8",
+    ]  # fmt: skip
+    assert config.fds == (7, 8)
 
 
 def test_a_command_line_of_somebody_else():
