@@ -1,4 +1,4 @@
-"""``qemustate run``: launch a QEMU command line, record it, show its timeline live."""
+"""``qemustate run``: launch a QEMU command line or a VM.toml, record it, show its timeline live."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from qemustate.cli.lines import Changes
 from qemustate.errors import BadInput
 from qemustate.events.reader import LogReader
 from qemustate.events.writer import LogWriter, WriterState
+from qemustate.hardware.config import Config
 from qemustate.replay.check import check, plain
 from qemustate.replay.source import Source
 from qemustate.statemachine import describe
@@ -30,15 +31,18 @@ if TYPE_CHECKING:
     from qemustate.vm.recorder import Recorder
 
 _MORE: Final = """\
-The command line is used as it is, with one QMP monitor of ours added. A line is printed for each record that
-changed something, and the state at the end. The first ^C asks QEMU to quit, another one kills it.
+VM.toml holds a command line in QEMU's own names: options at the top, a table for an option of key=value or a
+device, [[device]] for one of several, qemu for the program; - is standard input. One QMP monitor of ours is
+added. A line is printed for each record that changed something, and the state at the end. The first ^C asks
+QEMU to quit, another one kills it.
 
 exit status:
   0  QEMU ended with status 0
   1  it ended otherwise
   2  it did not come up, or bad input or usage
 
-example:
+examples:
+  qemustate run --log vm.log VM.toml
   qemustate run --log vm.log -- qemu-system-x86_64 -M q35 -m 256 -display none disk.img
 """
 
@@ -50,7 +54,7 @@ _PAUSE: Final = 0.02
 def add_parser(subparsers: Any) -> None:
     """Add ``run`` to the command line."""
     parser = add(subparsers, "run", "launch a QEMU, record its monitor, show the timeline live", _MORE)
-    parser.usage = "qemustate run [--log FILE] [--json] -- qemu-system-x86_64 ..."
+    parser.usage = "qemustate run [--log FILE] [--json] VM.toml|-- qemu-system-x86_64 ..."
     parser.add_argument(
         "--log",
         metavar="FILE",
@@ -88,10 +92,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _command_line(words: list[str]) -> list[str]:
+    """Return the command line that was given, or that a VM.toml says."""
     if words[:1] == ["--"] and len(words) > 1:
         return words[1:]
+    if len(words) == 1 and words != ["--"]:
+        return Config.from_toml(sys.stdin.read() if words == ["-"] else Path(words[0])).argv()
     seen = " ".join(words) or "nothing"
-    raise BadInput("qemustate run", expected="-- and a QEMU command line after it", seen=seen)
+    raise BadInput("qemustate run", expected="a VM.toml, or -- and a QEMU command line after it", seen=seen)
 
 
 @contextlib.contextmanager

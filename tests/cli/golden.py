@@ -9,7 +9,7 @@
     exit 0
 
 Besides ``qemustate`` there are ``cut FILE N`` (keep the first N bytes), ``flip FILE N`` (flip a bit of byte N)
-and ``gzip FILE``. Commands run in one folder, in which ``7.2``, ``10.0`` (stories) and ``traces`` stand.
+and ``gzip FILE``. Commands run in one folder, in which ``7.2``, ``10.0`` (stories) and ``traces`` and ``toml`` stand.
 """
 
 import contextlib
@@ -29,7 +29,8 @@ def furnish(folder):
     """Put the recordings into a folder."""
     for name in ("7.2", "10.0"):
         (folder / name).symlink_to(HERE.parent / "stories" / name)
-    (folder / "traces").symlink_to(HERE / "testdata" / "traces")
+    for name in ("traces", "toml"):
+        (folder / name).symlink_to(HERE / "testdata" / name)
 
 
 def run(text):

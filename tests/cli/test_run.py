@@ -23,13 +23,14 @@ def run(*words, **more):
 class Running:
     """The command while it runs; `lines` reads its timeline up to a word."""
 
-    def __init__(self, folder, *words):
+    def __init__(self, folder, *words, stdin=None):
         self.process = subprocess.Popen(
             [*COMMAND, *map(str, words)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "TMPDIR": str(folder)},
+            stdin=stdin,
         )
         self.shown = []
 
@@ -122,9 +123,13 @@ def test_a_log_is_gone_on_with(qemu, tmp_path):
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ([], "expected -- and a QEMU command line after it, saw nothing"),
-        (["VM.toml"], "expected -- and a QEMU command line after it, saw VM.toml"),
-        (["--"], "expected -- and a QEMU command line after it"),
+        ([], "expected a VM.toml, or -- and a QEMU command line after it, saw nothing"),
+        (["VM.toml"], "VM.toml: expected a file that can be read, saw No such file or directory"),
+        (
+            ["VM.toml", "--json"],
+            "expected a VM.toml, or -- and a QEMU command line after it, saw VM.toml --json",
+        ),
+        (["--"], "expected a VM.toml, or -- and a QEMU command line after it, saw --"),
         (["--", "qemu-nonesuch"], "qemu-nonesuch: no such program, or not executable"),
         (["--", "true", "-daemonize"], "saw -daemonize"),
         (["--log", "none/vm.log", "--", "true"], "none/vm.log"),
@@ -145,6 +150,37 @@ def test_a_qemu_that_dies_at_once_is_heard(qemu, tmp_path):
     assert ended.returncode == 2
     assert "unsupported machine type" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("given", ["file", "stdin"])
+def test_a_toml_is_a_command_line(qemu, tmp_path, given):
+    """A VM.toml is launched with its devices, from a file or from standard input, commas in names and all."""
+    text = f"""
+        qemu = "{qemu.binary}"
+        L = {json.dumps([word for word in qemu.args if word != "-L"])}
+        nodefaults = true
+        S = true
+        display = "none"
+        name = "a,b"
+        machine = {{type = "q35", accel = "tcg"}}
+        [[device]]
+        driver = "virtio-rng-pci"
+        id = "rng0"
+        max-bytes = 1024
+    """
+    path = tmp_path / "VM.toml"
+    path.write_text(text)
+    log = tmp_path / "vm.log"
+    source = path if given == "file" else "-"
+    with path.open() as stdin, Running(tmp_path, "--json", "--log", log, source, stdin=stdin) as running:
+        while not log.exists() or "reply" not in [record.kind for record in LogReader(log)]:
+            assert running.process.poll() is None, running.end()
+            time.sleep(0.01)
+        running.process.send_signal(signal.SIGTERM)
+        shown, _ = running.end()
+    [vm] = json.loads(shown)["vms"]
+    assert vm["process"]["exit"] == {"status": 0}
+    assert vm["devices"]["rng0"]["driver"] == "virtio-rng-pci"
 
 
 def test_a_log_in_use_is_named(qemu, tmp_path):
