@@ -1,7 +1,8 @@
-"""A QEMU that runs already and is not our child: found by its number and its start, watched, never waited for.
+"""A QEMU that runs already: found by its number and its start, and watched.
 
 Linux gives a process number away again; number and start in clock ticks since boot together name a process for
-good (proc(5), field 22 of ``/proc/PID/stat``). Its exit status belongs to its parent: nobody else can see it.
+good (proc(5), field 22 of ``/proc/PID/stat``). Its exit status belongs to its parent: nobody else can see it. Who let it go
+and finds it again may be that parent still.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qemustate.vm.process import ended, start_time, tail
+from qemustate.vm.process import ended, reaped, start_time, tail
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 class Found:
-    """A running process, as :class:`qemustate.vm.process.Process` is one; how it ended is ``{}``: nobody could see.
+    """A running process, as :class:`qemustate.vm.process.Process` is one; how it ended is ``{}`` where it is no child of ours.
 
     Raises ProcessLookupError where there is no such process, or another one of that number.
     """
@@ -36,6 +37,7 @@ class Found:
         self.pid, self.start, self.argv = pid, start, list(argv)
         self.socket_path = Path(socket_path)
         self.stderr_path = None if stderr is None else Path(stderr)
+        self._how: dict[str, int] = {}
         self.pidfd: int = os.pidfd_open(pid)
         if start is None or start_time(pid) != start:
             os.close(self.pidfd)
@@ -60,12 +62,14 @@ class Found:
         return ""
 
     def poll(self) -> dict[str, int] | None:
-        """Return ``{}`` when it has ended, None while it runs; its socket goes with it."""
+        """Return how it has ended, None while it runs; its socket goes with it."""
         if self.pidfd >= 0 and not ended(self.pidfd, 0):
             return None
+        if self.pidfd >= 0:
+            self._how = self._how or reaped(self.pidfd)
         if self.socket_path.is_socket():
             self.socket_path.unlink(missing_ok=True)
-        return {}
+        return self._how
 
     def wait(self, timeout: float | None = None) -> dict[str, int] | None:
         """Wait at most ``timeout`` seconds for the end; return as :meth:`poll` does."""
@@ -78,7 +82,7 @@ class Found:
             signal.pidfd_send_signal(self.pidfd, number)
 
     def kill(self) -> dict[str, int]:
-        """End the process at once if it still runs; return how it ended, which nobody can see."""
+        """End the process at once if it still runs; return how it ended."""
         self.signal(signal.SIGKILL)
         ended(self.pidfd, None)
         return self.poll() or {}

@@ -18,7 +18,7 @@ import msgspec
 from qemustate.errors import LaunchFailed
 from qemustate.events.redact import redact_argv
 from qemustate.vm.found import Found
-from qemustate.vm.process import Child, ended, start_helper, start_time
+from qemustate.vm.process import Child, ended, reaped, start_helper, start_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +49,7 @@ class _Running:
     def outcome(self) -> dict[str, Any]:
         """Return how it ended, as in its record: nobody can see that of another's child."""
         if self.child is None:
-            return {"gone": True}
+            return reaped(self.pidfd) or {"gone": True}
         code = self.child.wait()
         return {"signal": -code} if code < 0 else {"status": code}
 
@@ -120,11 +120,12 @@ class Helpers:
         running = self._running.pop(name, None)
         if running is None:
             return
+        outcome = running.outcome()
         asyncio.get_running_loop().remove_reader(running.pidfd)
         os.close(running.pidfd)
         if running.socket:
             Path(running.socket).unlink(missing_ok=True)
-        self._recorder.record("helper", {"name": name, **running.outcome()})
+        self._recorder.record("helper", {"name": name, **outcome})
 
     async def _socket(self, helper: Helper) -> None:
         loop = asyncio.get_running_loop()

@@ -218,3 +218,14 @@ def ended(pidfd: int, timeout: float | None) -> bool:
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     return bool(poller.poll(None if timeout is None else timeout * 1000))
+
+
+def reaped(pidfd: int) -> dict[str, int]:
+    """Return how a process that has ended did, and reap it, if it is a child of ours; else ``{}`` (Linux waitid(2))."""
+    try:
+        told = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+    except ChildProcessError:
+        return {}
+    if told is None:
+        return {}
+    return {"status" if told.si_code == os.CLD_EXITED else "signal": told.si_status}
