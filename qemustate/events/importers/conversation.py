@@ -136,6 +136,11 @@ class Conversation:
         """Whether there is a connection, as far as the trace tells."""
         return self._opened or self._spoken
 
+    @property
+    def awaits(self) -> bool:
+        """Whether there are commands without an answer."""
+        return len(self._pending) > 0
+
     def opened(self, time: int, origin: Origin, *, first: bool) -> Entry:
         """Return the entry of a connection that was made; see ``opened`` in the vocabulary of records."""
         self._opened = True

@@ -22,7 +22,7 @@ from qemustate.events.importers.telling import is_command
 from qemustate.qmp.classify import from_client, from_qemu
 from qemustate.qmp.framing import Document, Framer, Malformed
 from qemustate.qmp.jsontext import JsonError, decode
-from qemustate.qmp.messages import Command, Event
+from qemustate.qmp.messages import Command, Event, Failure, Reply
 
 _MEMBERS: Final = rb"QMP|execute|exec-oob|return|error|event|timestamp|arguments|data|id"
 _MESSAGE: Final = re.compile(
@@ -61,7 +61,8 @@ class Dialect(msgspec.Struct, frozen=True):
     ``mark`` matches what may stand before a message; ``quiet`` says that other lines mean nothing, and are no
     messages that could not be read; ``repair`` makes JSON of a line that is none; ``split`` makes the object of
     each message from an object that was read. ``exact`` says that messages stand as they were sent. ``gap`` says why
-    a command may come after facts that are not told, or told later; empty where all are told in order.
+    a command, or an answer to one that does not stand here, may come after facts that are not told, or told later;
+    empty where all are told in order.
     """
 
     mark: re.Pattern[bytes] = _MARK
@@ -97,7 +98,8 @@ def read_dialect(dialect: Dialect, files: Sequence[TraceFile], skipped: Skipped)
             if not ids and "id" in message.body:
                 body = {name: value for name, value in message.body.items() if name != "id"}
                 message = msgspec.structs.replace(message, body=body)
-            if dialect.gap and isinstance(message, Command):
+            asks = isinstance(message, Command)
+            if dialect.gap and (asks or (isinstance(message, Reply | Failure) and not conversation.awaits)):
                 yield "gap", 0, {"why": dialect.gap, "origin": [*origin]}
             yield from conversation.said(message, time, origin, own=ids and dialect.exact)
 
