@@ -7,6 +7,7 @@ is imported when it is asked for.
 from __future__ import annotations
 
 import argparse
+import gc
 import io
 import os
 import sys
@@ -108,6 +109,10 @@ def guarded(argv: Sequence[str]) -> int:
     return 2
 
 
+#: So many more objects than before bring the collector on.
+_COLLECTED: Final = 200_000
+
+
 def run() -> NoReturn:
     """Run the command as a program."""
     # Whoever started us may have closed these; then nobody reads them.
@@ -117,6 +122,8 @@ def run() -> NoReturn:
         # What a guest or a log names may be no text the terminal can show.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    # Messages are trees, which need no collector: it would walk each block of them as it is read.
+    gc.set_threshold(_COLLECTED)
     status = guarded(sys.argv[1:])
     try:
         sys.stdout.flush()

@@ -120,15 +120,17 @@ def _too_deep(body: dict[str, Any], covered: bytes) -> bool:
     level: list[Any] = [body]
     for _ in range(MAX_DEPTH):
         level = [
-            inner for value in level for inner in _values(value) if isinstance(inner, dict | list | tuple)
+            inner
+            for value in level
+            for inner in (value.values() if isinstance(value, dict) else value)
+            if type(inner) in _NESTED
         ]
         if not level:
             return False
     return True
 
 
-def _values(container: Any) -> Iterable[Any]:
-    return container.values() if isinstance(container, dict) else container
+_NESTED: Final = (dict, list, tuple)
 
 
 def decode_block(data: bytes, count: int) -> list[Item] | None:

@@ -27,19 +27,17 @@ from qemustate.qmp.jsontext import (
 from qemustate.qmp.messages import Command, Event, Failure, Greeting, Message, Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from qemustate.events.records import Record
 
 #: The kind of a message's record, and whose way of printing its text is compared with.
-_KINDS: Final[dict[type[Message], tuple[str, Sender]]] = {
+KINDS: Final[dict[type[Message], tuple[str, Sender]]] = {
     Event: ("event", "qemu"),
     Reply: ("reply", "qemu"),
     Failure: ("failure", "qemu"),
     Command: ("command", "client"),
     Greeting: ("greeting", "qemu"),
 }
-_TYPES: Final = {kind: cls for cls, (kind, _) in _KINDS.items()}
+_TYPES: Final = {kind: cls for cls, (kind, _) in KINDS.items()}
 
 _to_json = msgspec.json.Encoder().encode
 _to_msgpack = msgspec.msgpack.Encoder().encode
@@ -50,7 +48,7 @@ _CANNOT = (OverflowError, UnicodeError, RecursionError)
 
 def observed(message: Message) -> tuple[str, dict[str, Any]]:
     """Return the kind and the body of the record that keeps ``message``."""
-    kind, sender = _KINDS[type(message)]
+    kind, sender = KINDS[type(message)]
     given, text = message.body, message.text
     asked: Command | None = getattr(message, "command", None)
     qmp = redact_message(kind, given, text, None if asked is None else asked.body)
@@ -66,44 +64,26 @@ def observed(message: Message) -> tuple[str, dict[str, Any]]:
     return kind, body
 
 
-def observed_events(messages: Sequence[Any]) -> list[tuple[str, dict[str, Any]]] | None:
-    """Return what :func:`observed` makes of each message, for many events at once at half the price.
-
-    None where that takes a closer look at one of them: not an event, long, printed in another way, a secret.
-    """
-    if {*map(type, messages)} != {Event}:
-        return None
-    texts = [message.text for message in messages]
-    if max(map(len, texts)) >= MAX_DEPTH:
-        return None
-    # As if they were one: texts that are JSON each can be joined in one way only.
-    text = b'{"events": [%b]}' % b", ".join(texts)
-    together = {"events": [message.body for message in messages]}
-    if redact_message("event", together, text) is not together or not _prints_as(together, text, "qemu"):
-        return None
-    return [("event", {"qmp": message.body}) for message in messages]
-
-
 def _is_plain(qmp: dict[str, Any], text: bytes, sender: Sender) -> bool:
     """Say whether the object surely gives the text back, and surely fits into a log. Right for most messages."""
-    return _prints_as(qmp, text, sender) and (len(text) < MAX_DEPTH or _opens(text) < MAX_DEPTH)
+    return _prints_as(qmp, text, sender) and is_shallow(text)
 
 
 def _prints_as(qmp: dict[str, Any], text: bytes, sender: Sender) -> bool:
-    """Say whether the object surely prints as the text, and consists of what a log can hold.
+    return (sender != "qemu" or prints_alike(text)) and prints_back(qmp, text, sender)
+
+
+def prints_back(value: Any, text: bytes, sender: Sender) -> bool:
+    """Say whether a value surely prints as the text, if that prints alike, and consists of what a log can hold.
 
     Infinities msgspec prints as null, which is not the text; integers beyond 64 bits only as JSON.
     """
     try:
-        printed = _to_json(qmp)
-        _to_msgpack(qmp)
+        printed = _to_json(value)
+        _to_msgpack(value)
     except _CANNOT:
         return False
-    if sender == "qemu":
-        if not prints_alike(text):
-            return False
-        printed = _spaced(printed, indent=0)
-    return printed == text
+    return (_spaced(printed, indent=0) if sender == "qemu" else printed) == text
 
 
 def _body(qmp: dict[str, Any], text: bytes, sender: Sender) -> dict[str, Any]:
@@ -138,7 +118,7 @@ def message(record: Record) -> Message:
         raise BadInput(f"record {record.seq}", expected="a QMP message", seen=record.kind)
     qmp = parsed(record.body)
     kept = record.body.get("text")
-    text = _print(qmp, _KINDS[cls][1]) if kept is None else _bytes(kept)
+    text = _print(qmp, KINDS[cls][1]) if kept is None else _bytes(kept)
     if cls is Command:
         return Command(qmp, text, record.body.get("fds", 0))
     return cls(qmp, text)
@@ -180,5 +160,6 @@ def _can_keep(qmp: dict[str, Any]) -> bool:
     return False
 
 
-def _opens(text: bytes) -> int:
-    return text.count(b"[") + text.count(b"{")
+def is_shallow(text: bytes) -> bool:
+    """Say whether a JSON text is surely nested no deeper than a log can hold."""
+    return len(text) < MAX_DEPTH or text.count(b"[") + text.count(b"{") < MAX_DEPTH

@@ -118,13 +118,13 @@ def redact_message(
         body = _redact_command(body)
     elif kind == "reply" and command is not None and _reads_secret(command):
         body = {**body, "return": MARKER}
-    if text is None or _may_hold(text, kind):
+    if text is None or may_hold(text, kind):
         walked: dict[str, Any] = _walk(body)
         return walked
     return body
 
 
-def _may_hold(text: bytes, kind: str) -> bool:
+def may_hold(text: bytes, kind: str) -> bool:
     r"""Say whether there is one of the signs: ``@``, ``=``, or a member's name.
 
     QEMU prints no such member itself, only within strings, where its quotes are escaped. Single bytes are
@@ -133,6 +133,12 @@ def _may_hold(text: bytes, kind: str) -> bool:
     if 0x40 in text or 0x3D in text:
         return True
     return (kind == "command" or 0x5C in text) and (text.find(b"passw") >= 0 or text.find(b"cookie") >= 0)
+
+
+def takes_secrets(command: dict[str, Any]) -> bool:
+    """Say whether a command of this name may have a secret among its arguments, whatever it is called there."""
+    name = command.get("execute") or command.get("exec-oob")
+    return isinstance(name, str) and name in _COMMANDS
 
 
 def _redact_command(body: dict[str, Any]) -> dict[str, Any]:

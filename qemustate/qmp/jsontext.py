@@ -21,7 +21,8 @@ name the last wins, as in every common parser; ``strict`` refuses them, as QEMU 
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from operator import itemgetter
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -33,6 +34,7 @@ __all__ = [
     "JsonError",
     "Sender",
     "decode",
+    "decode_objects",
     "print_compact",
     "print_qemu",
     "prints_alike",
@@ -43,6 +45,7 @@ __all__ = [
 Sender = Literal["qemu", "client"]
 
 _decode = msgspec.json.Decoder().decode
+_decode_lines = msgspec.json.Decoder().decode_lines
 _encode = msgspec.json.Encoder().encode
 _spaced = msgspec.json.format
 
@@ -64,6 +67,31 @@ def decode(text: bytes, *, strict: bool = False) -> Any:
     if strict and not (reproduces(value, text, "client") or reproduces(value, text, "qemu")):
         return jsonparse.parse(text, strict=True)
     return value
+
+
+def decode_objects(texts: list[bytes]) -> list[Any] | None:
+    """Return the values of many texts at once, each that of one object; None where one of them takes a closer look.
+
+    No text has white space around it. Members that came twice are not refused.
+    """
+    together = b"\n".join(texts)
+    # A line that ends in "}" within a text can't be followed by one that begins with "{".
+    if (
+        together.count(b"\n") != len(texts) - 1
+        or not all(texts)
+        or {*map(_first, texts)} != {0x7B}
+        or {*map(_last, texts)} != {0x7D}
+    ):
+        return None
+    try:
+        values: list[Any] = _decode_lines(together)
+    except _REFUSED:
+        return None
+    return values if len(values) == len(texts) else None
+
+
+_first: Final = itemgetter(0)
+_last: Final = itemgetter(-1)
 
 
 def print_qemu(value: Any) -> bytes:
@@ -105,8 +133,12 @@ def reproduces(value: Any, text: bytes, sender: Sender) -> bool:
     return print_qemu(value) == text
 
 
-#: A float with a point where a value may begin, or a string that holds one after a space or a bracket.
-_POINT = re.compile(rb"(?:[\[ ]|\A)-?[0-9]++\.")
+#: A point between digits: looked for many times as fast as a number is.
+_POINT = re.compile(rb"\.(?<=[0-9]\.)[0-9]")
+#: What stands before the point of a float, where a value may begin; or in a string, after a space or a bracket.
+_FLOAT = re.compile(rb"(?:[\[ ]|\A)-?[0-9]++\.\Z")
+#: More digits than any float is printed with before its point.
+_DIGITS = 32
 
 
 def prints_alike(text: bytes) -> bool:
@@ -119,5 +151,7 @@ def prints_alike(text: bytes) -> bool:
         text.isascii()
         and 0x7F not in text
         and (0x5C not in text or b"\\u" not in text)
-        and (0x2E not in text or _POINT.search(text) is None)
+        and not any(
+            _FLOAT.search(text, max(it.start() - _DIGITS, 0), it.start() + 1) for it in _POINT.finditer(text)
+        )
     )

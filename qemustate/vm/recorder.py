@@ -11,12 +11,13 @@ When the log works again the state is what the log can tell: that before the fai
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from qemustate.errors import BadInput
-from qemustate.events.observe import observed, observed_events
+from qemustate.events.observe import observed
 from qemustate.events.reader import LogReader
 from qemustate.events.redact import redact_bytes
+from qemustate.events.together import observed_all
 from qemustate.events.writer import LogWriter
 from qemustate.qmp.framing import Malformed
 from qemustate.qmp.messages import Command
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from qemustate.events.writer import Entry
     from qemustate.qmp.connection import Incoming
+    from qemustate.qmp.messages import Message
 
 #: Commands that change nothing, or that must work whatever the disk does (QAPI names; all ``query-*`` besides).
 _ALWAYS: Final = frozenset({"qmp_capabilities", "quit", "qom-get", "qom-list", "qom-list-types", "qom-list-properties", "device-list-properties"})  # fmt: skip
@@ -185,8 +187,9 @@ def open_recorder(
 
 
 def _entries(messages: Sequence[Incoming], sender: str) -> list[tuple[str, dict[str, Any]]]:
-    found = observed_events(messages) if len(messages) > 1 else None
-    return [_entry(message, sender) for message in messages] if found is None else found
+    if Malformed in {*map(type, messages)}:
+        return [_entry(message, sender) for message in messages]
+    return observed_all(cast("Sequence[Message]", messages))
 
 
 def _entry(message: Incoming, sender: str) -> tuple[str, dict[str, Any]]:

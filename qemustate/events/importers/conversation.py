@@ -10,8 +10,8 @@ from typing import Any, Final, TypeAlias, cast
 
 import msgspec
 
-from qemustate.events.observe import observed
 from qemustate.events.redact import READS_SECRETS, redact_bytes
+from qemustate.events.together import observed_all
 from qemustate.qmp.classify import from_client, from_qemu
 from qemustate.qmp.framing import Document, Malformed
 from qemustate.qmp.messages import Command, Failure, Greeting, Message, Reply
@@ -94,41 +94,46 @@ class Conversation:
         """
         message = from_client(found, oob=True) if client else from_qemu(found)
         if type(message) is Malformed:
-            who, data = ("client" if client else "qemu"), redact_bytes(message.data)
-            return [
-                (
-                    "malformed",
-                    time,
-                    {"data": data, "from": who, "error": message.error, "origin": [*origin]},
-                )
-            ]
+            return [malformed(message, time, origin, client=client)]
         if fds:
             message = msgspec.structs.replace(message, fds=fds)
         return self.said(cast("Message", message), time, origin, own=own)
 
     def said(self, message: Message, time: int, origin: Origin, *, own: bool = True) -> list[Entry]:
         """Return the entries of one message."""
-        cls = type(message)
-        entries: list[Entry] = []
-        if cls is Command:
-            entries = self._ask(cast("Command", message), time, origin)
-        elif cls is Reply or cls is Failure:
-            # What a reply may tell depends on what was asked: some properties are secrets.
-            asked = self._pending.take(cast("Reply", message))
-            if asked is not None:
-                if asked.name in READS_SECRETS:
-                    message = msgspec.structs.replace(cast("Reply", message), command=asked)
-                elif asked.name == _NEGOTIATE:
-                    self._negotiated |= cls is Reply
-        elif cls is Greeting:
-            entries = self._greeted(time, origin)
-        kind, body = observed(message)
-        body["origin"] = [*origin]
-        if not own and "qmp" in body:
-            body.pop("text", None)
-        if cls is not Command:
+        name, line = origin
+        return self.all_said(name, [line], [time], [message], own=own)
+
+    def all_said(
+        self,
+        name: str,
+        lines: Sequence[int],
+        times: Sequence[int],
+        messages: list[Message],
+        *,
+        own: bool = True,
+    ) -> list[Entry]:
+        """Return the entries of messages that follow each other in the file ``name``, each with its line and time."""
+        before: list[tuple[int, Entry]] = []
+        for at, message in enumerate(messages):
+            cls = type(message)
+            if cls is Command:
+                if again := self._ask(cast("Command", message), times[at], (name, lines[at])):
+                    before.append((at, again))
+                continue
+            if cls is Reply or cls is Failure:
+                messages[at] = self._answer(cast("Reply", message))
+            elif cls is Greeting:
+                before += [(at, it) for it in self._greeted(times[at], (name, lines[at]))]
             self._spoken = True
-        entries.append((kind, time, body))
+        entries: list[Entry] = []
+        for (kind, body), time, line in zip(observed_all(messages), times, lines, strict=True):
+            body["origin"] = [name, line]
+            if not own and "qmp" in body:
+                body.pop("text", None)
+            entries.append((kind, time, body))
+        for at, entry in reversed(before):
+            entries.insert(at, entry)
         return entries
 
     @property
@@ -162,18 +167,35 @@ class Conversation:
             entries.append(self.opened(time, origin, first=False))
         return entries
 
-    def _ask(self, command: Command, time: int, origin: Origin) -> list[Entry]:
+    def _ask(self, command: Command, time: int, origin: Origin) -> Entry | None:
         """Await an answer to a command; return the end of the connection before, where this begins another."""
         self._asked += 1
         if self._asked % FORGOTTEN == 0 and len(self._pending) >= FORGOTTEN:
             self._pending = Pending()  # this trace has no replies
         again = self._ungreeted and self._negotiated and command.name == _NEGOTIATE
-        entries = [self.lost(time, origin, "another connection was made", by_us=True)] if again else []
+        lost = self.lost(time, origin, "another connection was made", by_us=True) if again else None
         self._pending.add(command)
-        return entries
+        return lost
+
+    def _answer(self, message: Reply | Failure) -> Reply | Failure:
+        """Return an answer; with its command, where that decides what the answer may tell: some properties are secrets."""
+        asked = self._pending.take(message)
+        if asked is None:
+            return message
+        if asked.name in READS_SECRETS:
+            return msgspec.structs.replace(message, command=asked)
+        if asked.name == _NEGOTIATE:
+            self._negotiated |= type(message) is Reply
+        return message
 
 
 _NEGOTIATE: Final = "qmp_capabilities"
+
+
+def malformed(found: Malformed, time: int, origin: Origin, *, client: bool) -> Entry:
+    """Return the entry of bytes that are no message."""
+    who, data = ("client" if client else "qemu"), redact_bytes(found.data)
+    return "malformed", time, {"data": data, "from": who, "error": found.error, "origin": [*origin]}
 
 
 def sane(time: int | None) -> int:

@@ -121,11 +121,11 @@ def recognise(file: TraceFile, name: str | None = None) -> Format:
 
 def read(form: Format, found: Found, shown: str, skipped: Skipped) -> Iterator[Entry]:
     """Yield the entries of one VM of files shown by a name. Raises BadInput, at the end, where there was none."""
-    none = True
-    for entry in found.read(skipped):
-        if none and entry[0] in form.proof:
-            none = False
+    entries = found.read(skipped)
+    for entry in entries:
         yield entry
-    if none:
-        seen = f"{skipped.count} lines that are none" if skipped.count else "none"
-        raise BadInput(shown, expected=f"QMP messages ({form.name})", seen=seen)
+        if entry[0] in form.proof:
+            yield from entries
+            return
+    seen = f"{skipped.count} lines that are none" if skipped.count else "none"
+    raise BadInput(shown, expected=f"QMP messages ({form.name})", seen=seen)

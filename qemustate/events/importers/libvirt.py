@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Final
 
 from qemustate.events.importers import libvirt_domain, libvirt_marks
@@ -112,26 +113,28 @@ class _Log:
         greetings = {place: it for it in owners.values() for place in it[1].greetings}
         few = patterns_for({pointer for pointer, _ in owners})
         sessions = Sessions()
-        follow = sessions.see
         for at, (file, uses) in enumerate(zip(self._daemon, self._uses, strict=True)):
             sessions.uses = uses
-            for mark in marks(file, self._cut, few if uses.whole else EVERY):
-                session, kind = follow(mark), mark.kind
-                if kind == "daemon":
-                    for number, reading in readings.items():
-                        yield from ((number, entry) for entry in reading.daemon_began(file.name, mark))
-                elif kind == "stopped":
-                    if (number := names.get(mark.text, -1)) >= 0:
-                        yield from ((number, entry) for entry in readings[number].stopped(file.name, mark))
-                else:
-                    if kind == "line" and not uses.lines:
-                        owner = greetings.get((at, mark.line))
+            for block in marks(file, self._cut, few if uses.whole else EVERY):
+                for mark in block:
+                    session, kind = sessions.see(mark), mark.kind
+                    if kind == "daemon":
+                        for number, reading in readings.items():
+                            yield from ((number, entry) for entry in reading.daemon_began(file.name, mark))
+                    elif kind == "stopped":
+                        if (number := names.get(mark.text, -1)) >= 0:
+                            yield from ((number, it) for it in readings[number].stopped(file.name, mark))
                     else:
-                        owner = owners.get(session.key) if session is not None else None
-                    if owner is not None:
-                        number, own = owner
-                        for entry in readings[number].see(own, file.name, mark, uses):
-                            yield number, entry
+                        if kind == "line" and not uses.lines:
+                            owner = greetings.get((at, mark.line))
+                        else:
+                            owner = owners.get(session.key) if session is not None else None
+                        if owner is not None:
+                            number, own = owner
+                            for entry in readings[number].see(own, file.name, mark, uses):
+                                yield number, entry
+                for number, reading in readings.items():
+                    yield from ((number, entry) for entry in reading.flush(file.name))
 
 
 def _whole(name: str, names: Sequence[str]) -> str:
@@ -157,7 +160,7 @@ class _Survey:
         uses = self._sessions.uses = Uses()
         self.uses.append(uses)
         self._known.clear()
-        for mark in marks(file, cut, EVERY, self._known):
+        for mark in chain.from_iterable(marks(file, cut, EVERY, self._known)):
             uses.note(mark)
             if mark.kind == "starting":
                 self._starts.setdefault(mark.text, []).append(self._sessions.place)

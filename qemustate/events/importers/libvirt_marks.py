@@ -128,40 +128,50 @@ def marks(
     cut: Blocks = blocks,
     patterns: Sequence[re.Pattern[bytes]] = EVERY,
     known: Collection[tuple[bytes, bytes]] = (),
-) -> Iterator[Mark]:
-    """Yield the marks of a file, which ``cut`` cuts into blocks of lines. Raises BadInput as that does.
+) -> Iterator[Iterator[Mark]]:
+    """Yield the marks of each block of lines that ``cut`` cuts a file into. Raises BadInput as that does.
 
     Passed over are lines of a kind and a monitor that are ``known``, and with LINES those that only repeat; whoever
     takes the marks may change what is known between two of them.
     """
-    monitors, lines, *_ = patterns
     heads = _Heads()
     for number, block in cut(file):
-        found = [it for pattern in patterns for it in pattern.finditer(block)]
-        if found and found[-1].re is not monitors:
-            found.sort(key=_start)
-        last = 0
-        for it in found:
-            if known:
-                if it.re is monitors:
-                    if it.group(1, 2) in known:
-                        continue
-                elif it.re is _ACT:
-                    if (b"act", it[1]) in known:
-                        continue
-                elif it.re is lines and LINES in known and not block.startswith(b'{"QMP"', it.start(1)):
+        yield _of_block(number, block, heads, patterns, known)
+
+
+def _of_block(
+    number: int,
+    block: bytes,
+    heads: _Heads,
+    patterns: Sequence[re.Pattern[bytes]],
+    known: Collection[tuple[bytes, bytes]],
+) -> Iterator[Mark]:
+    monitors, lines, *_ = patterns
+    found = [it for pattern in patterns for it in pattern.finditer(block)]
+    if found and found[-1].re is not monitors:
+        found.sort(key=_start)
+    last = 0
+    for it in found:
+        if known:
+            if it.re is monitors:
+                if it.group(1, 2) in known:
                     continue
-            at = block.rfind(b"\n", 0, it.start()) + 1
-            # A socket's path stands within a reply, all else where a text begins.
-            begin = block.find(_REPLY, at, it.start()) if it.re is _SOCKET else it.start()
-            head = heads.read(block[at:begin]) if begin >= 0 else None
-            if head is None:
+            elif it.re is _ACT:
+                if (b"act", it[1]) in known:
+                    continue
+            elif it.re is lines and LINES in known and not block.startswith(b'{"QMP"', it.start(1)):
                 continue
-            number += block.count(b"\n", last, at)
-            last = at
-            mark = _message(it, head, number) if it.re is monitors else _mark(it, head, number)
-            if mark is not None:
-                yield mark
+        at = block.rfind(b"\n", 0, it.start()) + 1
+        # A socket's path stands within a reply, all else where a text begins.
+        begin = block.find(_REPLY, at, it.start()) if it.re is _SOCKET else it.start()
+        head = heads.read(block[at:begin]) if begin >= 0 else None
+        if head is None:
+            continue
+        number += block.count(b"\n", last, at)
+        last = at
+        mark = _message(it, head, number) if it.re is monitors else _mark(it, head, number)
+        if mark is not None:
+            yield mark
 
 
 #: Known when the log has RECV_*, which ``Line [`` only repeats.

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Final
+from itertools import chain
+from typing import Any, Final
+
+import msgspec
 
 from qemustate.events.importers.conversation import Conversation, Entry, Skipped
 from qemustate.events.importers.files import LINE_LIMIT
 from qemustate.events.importers.libvirt_marks import Mark
 from qemustate.events.importers.libvirt_sessions import Session, Uses
 from qemustate.events.importers.times import read_milliseconds
-from qemustate.qmp.framing import Document
-from qemustate.qmp.jsontext import JsonError, decode, print_qemu
+from qemustate.qmp.classify import from_client, from_qemu
+from qemustate.qmp.framing import Document, Malformed
+from qemustate.qmp.jsontext import JsonError, decode, decode_objects, print_qemu
+from qemustate.qmp.messages import Command, Message
 
 _FD: Final = re.compile(rb"\bfd=(\d+)")
 _WRITTEN: Final = re.compile(rb"\blen=(\d+) ret=(-?\d+)")
@@ -35,20 +40,39 @@ class Reading:
         self._session: Session | None = None  # the one that is open
         self._running = self._ending = False
         self._unwritten = 0
+        self._waiting: list[Mark] = []
 
     def see(self, session: Session, name: str, mark: Mark, uses: Uses) -> Iterable[Entry]:
         """Return the entries that a mark of one of the VM's sessions means; name and uses are the file's."""
-        origin = (name, mark.line)
         if session is self._session and not self._launches and mark.kind in _PLAIN:
-            return self._message(mark, origin, client=mark.kind == "send")
-        return self._own(session, mark, origin, uses)
+            self._waiting.append(mark)
+            return ()
+        return chain(self.flush(name), self._own(session, mark, (name, mark.line), uses))
+
+    def flush(self, name: str) -> list[Entry]:
+        """Return the entries of the marks of a file, seen since the last time, that wait to be read together."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return []
+        messages = _messages(waiting)
+        if messages is None:
+            return [
+                entry
+                for it in waiting
+                for entry in self._message(it, (name, it.line), client=it.kind == "send")
+            ]
+        self._ending |= any(it.kind == "event" and _SHUTDOWN in it.text for it in waiting)
+        times = [read_milliseconds(it.when) for it in waiting]
+        return self._conversation.all_said(name, [it.line for it in waiting], times, messages)
 
     def daemon_began(self, name: str, mark: Mark) -> Iterator[Entry]:
         """Yield the end of the connection that the daemon before had."""
-        return self._lose(read_milliseconds(mark.when), (name, mark.line), "libvirt was started again")
+        yield from self.flush(name)
+        yield from self._lose(read_milliseconds(mark.when), (name, mark.line), "libvirt was started again")
 
     def stopped(self, name: str, mark: Mark) -> Iterator[Entry]:
         """Yield that libvirt gave the domain up: it kills the QEMU, if it is still there (qemu_process.c)."""
+        yield from self.flush(name)
         if self._logged:
             return  # its own log tells
         time, origin, reason = read_milliseconds(mark.when), (name, mark.line), mark.more.decode()
@@ -119,11 +143,9 @@ class Reading:
             self._skipped.add(*origin, str(error))
             return []
         if client:
-            more = mark.more
-            fds = int(mark.kind == "send" and not more.endswith(b"fd=-1") and _FD.search(more) is not None)
-            return self._conversation.entries(document, when, origin, client=True, fds=fds)
+            return self._conversation.entries(document, when, origin, client=True, fds=_fds(mark))
         if mark.kind != "reply":
-            self._ending |= b'"event": "SHUTDOWN"' in text
+            self._ending |= _SHUTDOWN in text
         return self._conversation.entries(document, when, origin, client=False)
 
     def _is_whole(self, mark: Mark) -> bool:
@@ -142,3 +164,31 @@ class Reading:
         return self._conversation.entries(
             document, read_milliseconds(mark.when), origin, client=False, own=False
         )
+
+
+def _messages(found: list[Mark]) -> list[Message] | None:
+    """Return the messages of some marks; None where one of them takes a closer look."""
+    texts = [it.text for it in found]
+    values = decode_objects(texts) if max(map(len, texts)) <= LINE_LIMIT else None
+    if values is None:
+        return None
+    messages: list[Any] = []
+    for mark, value in zip(found, values, strict=True):
+        document = Document(value, mark.text, 0)
+        if mark.kind != "send":
+            messages.append(from_qemu(document))
+            continue
+        message = from_client(document, oob=True)
+        if type(message) is Command and (fds := _fds(mark)):
+            message = msgspec.structs.replace(message, fds=fds)
+        messages.append(message)
+    return None if Malformed in {*map(type, messages)} else messages
+
+
+def _fds(mark: Mark) -> int:
+    """Return how many descriptors went with a command: libvirt sends one or none."""
+    more = mark.more
+    return int(mark.kind == "send" and not more.endswith(b"fd=-1") and _FD.search(more) is not None)
+
+
+_SHUTDOWN: Final = b'"event": "SHUTDOWN"'

@@ -58,13 +58,10 @@ class Session:
         self.pointer, self.count, self.place, self.uses, self.opened = pointer, count, place, uses, opened
         self.name = self.domain = b""
         self.fresh, self.short, self.probe = False, False, opened
+        #: What it is known by in every reading of the log.
+        self.key = pointer, count
         self.seen: set[str] = set()
         self.greetings: set[tuple[int, int]] = set()
-
-    @property
-    def key(self) -> tuple[bytes, int]:
-        """What it is known by in every reading of the log."""
-        return self.pointer, self.count
 
 
 #: Begins the pointer of a session of which only the thread is known.

@@ -14,16 +14,23 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, Literal, TypeAlias
+from operator import itemgetter
+from typing import Any, Final, Literal, NamedTuple, cast
 
 import msgspec
 
 from qemustate.errors import BadInput
 from qemustate.events.importers.conversation import Conversation, Entry, Skipped, sane
 from qemustate.events.importers.files import LINE_LIMIT, TraceFile, blocks, read_beside
+from qemustate.events.observe import prints_back
 from qemustate.events.redact import redact_argv
-from qemustate.qmp.framing import LIMIT, Document, Framer
-from qemustate.qmp.jsontext import JsonError, decode, reproduces
+from qemustate.qmp.classify import from_client, from_qemu
+from qemustate.qmp.framing import LIMIT, Document, Framer, Malformed
+from qemustate.qmp.jsontext import JsonError, Sender, decode, decode_objects
+from qemustate.qmp.messages import Message
+
+#: Seconds, in the year 5138, that are surely the time of a date.
+_LONG: Final = 100_000_000_000
 
 #: The trace began with its process when the first line came at most this many microseconds after it.
 _PROMPT: Final = 500_000
@@ -59,9 +66,11 @@ def read(files: Sequence[TraceFile], skipped: Skipped) -> Iterator[Entry]:
             yield from ends
         process = told
         last = ("", 0, 0)
-        for kind, time, body in _one(file, name, meta, skipped, same=same):
-            yield kind, time, body
-            last = (*body["origin"], time)
+        for entries in _one(file, name, meta, skipped, same=same):
+            yield from entries
+            if entries:
+                _, time, body = entries[-1]
+                last = (*body["origin"], time)
         ends = _end(name, meta, *last)
     yield from ends
 
@@ -76,48 +85,102 @@ def _meta(file: TraceFile) -> tuple[str, dict[str, Any]]:
 
 def _one(
     file: TraceFile, meta_name: str, meta: dict[str, Any], skipped: Skipped, *, same: bool
-) -> Iterator[Entry]:
+) -> Iterator[list[Entry]]:
     """Yield the entries of one file, its beginning included."""
-    conversation, begun = Conversation(), False
-    framers = {"tx": Framer(strict=True), "rx": Framer()}
-    time, origin = 0, (file.name, 1)
-    name = file.name
-    for number, told in _told(file, skipped):
-        time, direction, raw = told
-        client = direction == "tx"
-        origin = (name, number)
-        if not begun:
-            begun = True
-            yield from _begin(conversation, meta_name, meta, time, origin, same=same)
-        framer = framers[direction]
-        document = None if framer.pending else _whole(raw, client=client)
-        if document is not None:
-            yield from conversation.entries(document, time, origin, client=client)
-            continue
-        for found in framer.feed(raw):
-            yield from conversation.entries(found, time, origin, client=client)
-    for direction, framer in framers.items():
-        for found in framer.eof():
-            yield from conversation.entries(found, time, origin, client=direction == "tx")
+    connection, begun = _Connection(file.name), False
+    for number, block in blocks(file, together=False):
+        for told in _told(block, number, file.name, skipped):
+            if not begun:
+                begun = True
+                origin = (file.name, told.lines[0])
+                yield [*_begin(connection.conversation, meta_name, meta, told.times[0], origin, same=same)]
+            yield connection.entries(told)
+    yield connection.eof()
 
 
-def _whole(raw: bytes, *, client: bool) -> Document | None:
-    """Return the one text that nearly every line is; None where the framer must look."""
-    text = raw.rstrip(b" \t\r\n")
-    if len(text) == len(raw) or not text.startswith(b"{") or raw[-1] != 0x0A or len(text) > LIMIT:
+class _Told(NamedTuple):
+    """What lines hold: their numbers, when, which way (``tx``, ``rx``), and the bytes; a column each."""
+
+    lines: Sequence[int]
+    times: Sequence[int]
+    ways: Sequence[str]
+    raws: Sequence[bytes]
+
+    def part(self, first: int, end: int) -> _Told:
+        """Return some of the lines."""
+        return _Told(self.lines[first:end], self.times[first:end], self.ways[first:end], self.raws[first:end])
+
+
+#: Fewer lines than so many are looked at one by one.
+_FEW: Final = 4
+
+
+class _Connection:
+    """What one file tells: the conversation, and where the bytes of either side stand."""
+
+    def __init__(self, name: str) -> None:
+        self.conversation = Conversation()
+        self._name, self._last = name, (0, 1)
+        self._framers = {"tx": Framer(strict=True), "rx": Framer()}
+
+    def entries(self, told: _Told) -> list[Entry]:
+        """Return the entries of some lines: all at once where each is a message, or else of halves."""
+        if not any(framer.pending for framer in self._framers.values()):
+            messages = _messages(told)
+            if messages is not None:
+                self._last = told.times[-1], told.lines[-1]
+                return self.conversation.all_said(self._name, told.lines, told.times, messages)
+        if len(told.lines) < _FEW:
+            return [entry for line in zip(*told, strict=True) for entry in self._framed(*line)]
+        middle, end = len(told.lines) // 2, len(told.lines)
+        return self.entries(told.part(0, middle)) + self.entries(told.part(middle, end))
+
+    def eof(self) -> list[Entry]:
+        """Return the entries of what was left unfinished."""
+        left = [(way, framer.eof()) for way, framer in self._framers.items()]
+        return [entry for way, found in left for entry in self._found(found, way)]
+
+    def _framed(self, line: int, time: int, way: str, raw: bytes) -> list[Entry]:
+        self._last = time, line
+        return self._found(self._framers[way].feed(raw), way)
+
+    def _found(self, found: list[Document | Malformed], way: str) -> list[Entry]:
+        time, line = self._last
+        origin, client = (self._name, line), way == "tx"
+        return [entry for it in found for entry in self.conversation.entries(it, time, origin, client=client)]
+
+
+def _messages(told: _Told) -> list[Message] | None:
+    """Return the message that each line is; None where one is not, or a framer must look."""
+    raws = told.raws
+    if b"".join(raws).count(b"\n") != len(raws) or {*map(_last, raws)} != {0x0A}:
         return None
-    try:
-        value = _decode(text)
-    except _REFUSED:
+    texts = [raw.strip(b" \t\r\n") for raw in raws]
+    values = decode_objects(texts) if max(map(len, texts)) <= LIMIT else None
+    if values is None:
         return None
-    # A member that came twice is refused by QEMU, and kept by what decodes.
-    if client and not (reproduces(value, text, "qemu") or reproduces(value, text, "client")):
+    documents = [Document(value, text, 0) for value, text in zip(values, texts, strict=True)]
+    messages = [
+        from_client(document, oob=True) if way == "tx" else from_qemu(document)
+        for document, way in zip(documents, told.ways, strict=True)
+    ]
+    if Malformed in {*map(type, messages)}:
         return None
-    return Document(value, text, 0)
+    commands = [document for document, way in zip(documents, told.ways, strict=True) if way == "tx"]
+    return cast("list[Message]", messages) if _each_member_once(commands) else None
 
 
-#: When, which way, and the bytes of a line.
-_Told: TypeAlias = tuple[int, str, bytes]
+def _each_member_once(commands: list[Document]) -> bool:
+    """Say whether no command surely has a member that came twice: QEMU refuses those, what decodes keeps the last."""
+    values = [it.value for it in commands]
+    return any(
+        prints_back(values, b"[%b]" % separator.join([it.text for it in commands]), sender)
+        for separator, sender in _PRINTED
+    )
+
+
+_PRINTED: Final[tuple[tuple[bytes, Sender], ...]] = ((b",", "client"), (b", ", "qemu"))
+_last: Final = itemgetter(-1)
 
 
 class _Line(msgspec.Struct):
@@ -128,31 +191,38 @@ class _Line(msgspec.Struct):
     t: int | float | None = None
 
 
-_decode: Final = msgspec.json.Decoder().decode
 _lines: Final = msgspec.json.Decoder(_Line).decode_lines
 _REFUSED: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 
-def _told(file: TraceFile, skipped: Skipped) -> Iterator[tuple[int, _Told]]:
-    """Yield number and content of each line that can be read, many at a time where all can."""
-    for number, block in blocks(file, together=False):
-        try:
-            # What is no number of ours, or no text, takes the closer look.
-            together = [(_microseconds(it.t), it.dir, it.raw.encode()) for it in _lines(block)]
-        except _REFUSED:
-            together = []
-        if len(together) == block.count(b"\n") + (not block.endswith(b"\n")):
-            yield from enumerate(together, number)
-            continue
-        for at, line in enumerate(block.split(b"\n"), number):
-            told = _line(line)
-            if isinstance(told, tuple):
-                yield at, told
-            elif told:
-                skipped.add(file.name, at, told)
+def _told(block: bytes, number: int, name: str, skipped: Skipped) -> Iterator[_Told]:
+    """Yield what the lines of a block hold that can be read: all at once where all can, or else of its halves."""
+    count = block.count(b"\n") + (not block.endswith(b"\n"))
+    try:
+        lines = _lines(block)
+        if len(lines) == count:
+            # What is no text takes the closer look.
+            raws = [it.raw.encode() for it in lines]
+            times = [_microseconds(it.t) for it in lines]
+            yield _Told(range(number, number + count), times, [it.dir for it in lines], raws)
+            return
+    except _REFUSED:
+        pass
+    middle = block.find(b"\n", len(block) // 2) + 1
+    if count >= _FEW and 0 < middle < len(block):
+        yield from _told(block[:middle], number, name, skipped)
+        yield from _told(block[middle:], number + block.count(b"\n", 0, middle), name, skipped)
+        return
+    for at, line in enumerate(block.split(b"\n"), number):
+        it = _line(line)
+        if isinstance(it, tuple):
+            time, way, raw = it
+            yield _Told([at], [time], [way], [raw])
+        elif it:
+            skipped.add(name, at, it)
 
 
-def _line(line: bytes) -> _Told | str:
+def _line(line: bytes) -> tuple[int, str, bytes] | str:
     """Return what a line holds, or why it cannot be read; "" for a blank one."""
     if not line.strip():
         return ""
@@ -172,6 +242,8 @@ def _line(line: bytes) -> _Told | str:
 
 
 def _microseconds(seconds: Any) -> int:
+    if type(seconds) is float and 0 < seconds < _LONG:
+        return round(seconds * 1_000_000)
     if isinstance(seconds, int | float) and math.isfinite(seconds):
         return sane(round(seconds * 1_000_000))
     return 0
