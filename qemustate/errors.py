@@ -86,7 +86,7 @@ class OperationRefused(QemustateError):
     ``operation`` its name, ``subject`` what it was about, ``by`` who refused: "qemu", "guest", or "us" where nothing
     was sent; ``desc`` says why. Where QEMU did, ``error_class``, ``command`` and ``arguments`` are those of its refusal.
     ``state`` is what the subject is now (its entry of the ``--json`` contract), ``left`` the commands that would take
-    back what could not be taken back.
+    back what could not be taken back. ``why`` is all that in a sentence.
     """
 
     def __init__(
@@ -106,7 +106,8 @@ class OperationRefused(QemustateError):
         self.error_class, self.command, self.arguments = error_class, command, arguments
         self.state, self.left = state, tuple(left)
         said = ": ".join(part for part in (command, error_class, desc) if part)
-        super().__init__(f"{operation}{' ' if subject else ''}{subject}: refused by {by}: {said}")
+        self.why = f"by {by}: {said}"
+        super().__init__(f"{operation}{' ' if subject else ''}{subject}: refused {self.why}")
 
 
 class OutcomeUnknown(QemustateError):

@@ -1,17 +1,20 @@
-"""Timelines as lines: what each record changed."""
+"""Timelines as lines: what each record changed, and what was asked for."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from qemustate.replay.answers import Answers
 from qemustate.replay.subject import Subject
 from qemustate.statemachine import describe
 from qemustate.statemachine.state import VM
 
+#: Facts of our own that people want to see, whether or not they change what QEMU is.
+_OURS: Final = frozenset({"begun", "ended", "deadline", "helper"})
+
 
 class Changes:
-    """Prints a line for each record that changed something, of a subject where one is given; counts the others."""
+    """Prints a line for each record that changed something, or began or ended an operation, of a subject where one is given; counts the others."""
 
     def __init__(self, only: Subject | None = None) -> None:
         self._answers, self._only = Answers(), only or Subject.read("")
@@ -21,7 +24,11 @@ class Changes:
         """Look at a record that was just folded."""
         self.records += 1
         only = self._only
-        if vm.changed or vm.violations:
+        about_us = kind in _OURS and ("correlation" in body or kind == "helper")
+        if about_us and only.name in (None, body.get("subject")) and not vm.changed:
+            print(describe.line(seq, time, describe.record(kind, body), []))
+            self.shown += 1
+        elif vm.changed or vm.violations:
             told = self._answers.describe(seq, kind, body)
             changes = only.changes(vm)
             changes += [

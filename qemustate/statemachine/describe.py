@@ -53,8 +53,24 @@ def record(kind: str, body: dict[str, Any], command: str | None = None) -> str:
             return f"* note: {body.get('text', '')}"
         case "snapshot":
             return "* snapshot"
+        case "begun":
+            sent = ", ".join(str(step[0]) for step in body.get("steps", ()))
+            return f"* begun {_intent(body)}" + (f": {sent}" if sent else "")
+        case "ended":
+            why = f": {sentence(body['why'])}" if body.get("why") else ""
+            return f"* ended {_intent(body)}: {body.get('outcome', '?')}{why}"
+        case "deadline" if "correlation" in body:
+            after = body.get("after", 0) / 1e6
+            return (
+                f"* deadline of {body.get('waiting', '?')} ({body['correlation']}): not ended in {after:g} s"
+            )
         case _:
             return f"* {kind}{_members(told)}"
+
+
+def _intent(body: dict[str, Any]) -> str:
+    words = (body.get("intent", "?"), body.get("subject", ""), f"({body.get('correlation', '?')})")
+    return " ".join(str(word) for word in words if word)
 
 
 def _object(it: Any) -> dict[str, Any]:
@@ -118,6 +134,9 @@ def state(vm: VM, wanted: Callable[[str, str], bool] | None = None) -> Iterator[
         if wanted is None or wanted(machine, name):
             yield f"  {machine:<10} {name + ': ' if name else ''}{text}"
     if wanted is None:
+        for correlation, body in vm.intents.items():
+            late = ", overdue" if body.get("overdue") else ""
+            yield f"  operation  {_intent({**body, 'correlation': correlation})} since {body['seq']}{late}"
         for seq, name, _, identifier in [*vm.pending.values(), *vm.unanswered.values()]:
             yield f"  pending    {name} (record {seq}, id {value(identifier)})"
 

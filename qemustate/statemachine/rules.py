@@ -66,6 +66,14 @@ RULES: Final = {
         ),
         Rule("monitor-stalled", "warning", "a command was overdue: QEMU did not serve its monitor"),
         Rule("gap", "note", "facts may be missing here"),
+        # --- what was asked for
+        Rule("operation-overdue", "warning", "an operation had not ended when its deadline passed"),
+        Rule(
+            "operation-left-behind",
+            "warning",
+            "a refused operation left something that could not be taken back",
+        ),
+        Rule("operation-unfinished", "note", "an operation was begun and never ended"),
         # --- the VM's life
         Rule(
             "stop-unexplained",

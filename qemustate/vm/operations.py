@@ -197,7 +197,7 @@ class Operations:
             "intent": operation.intent,
             "subject": operation.subject,
             "outcome": outcome,
-            "why": "" if error is None else str(error),
+            "why": "" if error is None else error.why,
         }
         if isinstance(error, OperationRefused) and error.left:
             body["left"] = [list(undo) for undo in error.left]

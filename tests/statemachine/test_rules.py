@@ -42,6 +42,24 @@ def duplicate_id(w):
     w.refused("device_add", "Duplicate device ID 'vd1'", id="vd1", driver="virtio-blk-pci", bus="rp1")
 
 
+def operation_overdue(w):
+    w.put("begun", {"intent": "unplug", "subject": "vd1", "correlation": "1"})
+    w.put("deadline", {"waiting": "unplug vd1", "correlation": "1", "after": 1_000_000})
+    w.put("ended", {"intent": "unplug", "subject": "vd1", "correlation": "1", "outcome": "done"})
+
+
+def operation_left_behind(w):
+    left = [["blockdev-del", {"node-name": "n1"}]]
+    w.put("begun", {"intent": "plug", "subject": "vd1", "correlation": "1"})
+    w.put(
+        "ended", {"intent": "plug", "subject": "vd1", "correlation": "1", "outcome": "refused", "left": left}
+    )
+
+
+def operation_unfinished(w):
+    w.put("begun", {"intent": "pause", "subject": "", "correlation": "1"})
+
+
 def stop_unexplained(w):
     w.event("RESUME")
     w.event("STOP")
@@ -199,7 +217,8 @@ BREAKS = {
     f.__name__.replace("_", "-"): f
     for f in (
         impossible_transition, contradicted_by_query, unreadable, malformed, reply_without_command, command_without_reply,
-        command_unknown, schema_mismatch, event_unknown, clock_backwards, monitor_stalled, gap, stop_unexplained,
+        command_unknown, schema_mismatch, event_unknown, clock_backwards, monitor_stalled, gap, operation_overdue,
+        operation_left_behind, operation_unfinished, stop_unexplained,
         exit_unannounced, guest_panicked, watchdog_fired, io_error, load_failed, duplicate_id, use_of_gone, slot_reused,
         guest_blinking, unplug_refused, unplug_lost, unplug_pending, unplug_overdue, backend_under_frontend,
         backend_leaked, job_failed, job_left_concluded, job_verb, migration_failed, memory_short,

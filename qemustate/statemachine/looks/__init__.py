@@ -7,6 +7,6 @@ of it. What is seen is named as in the evidence, with the kind in front: ``event
 
 from __future__ import annotations
 
-from qemustate.statemachine.looks import backends, devices, jobs, life, wire
+from qemustate.statemachine.looks import backends, devices, intents, jobs, life, wire
 
-__all__ = ["backends", "devices", "jobs", "life", "wire"]
+__all__ = ["backends", "devices", "intents", "jobs", "life", "wire"]

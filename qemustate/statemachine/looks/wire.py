@@ -82,6 +82,8 @@ def malformed(it: Sight, body: dict[str, Any], _asked: Asked | None) -> None:
 @before("deadline")
 def stalled(it: Sight, body: dict[str, Any], _asked: Asked | None) -> None:
     """A command was overdue."""
+    if "correlation" in body:
+        return  # an operation was, see intents
     it.found(
         "monitor-stalled", str(body.get("waiting", "")), f"overdue after {body.get('after', 0) / 1e6:.3f} s"
     )
