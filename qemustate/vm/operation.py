@@ -29,6 +29,8 @@ class Operation:
         self.id, self.intent, self.subject, self.settles = identifier, intent, subject, settles
         self.how = "asked"
         self.overdue = False
+        #: What was asked for, to tell the same request from another one.
+        self.request: Any = None
         loop = asyncio.get_running_loop()
         self._end: asyncio.Future[Any] = loop.create_future()
         self._answer: asyncio.Future[Any] = loop.create_future()

@@ -95,9 +95,15 @@ class Verbs:
             raise BadInput("plug", expected="at least one part", seen="none")
         subject = str(steps[-1].arguments.get("id") or steps[-1].arguments.get("node-name", ""))
         if (busy := self._operations.find("plug", subject)) is not None:
+            if busy.request != parts:
+                raise BadInput(
+                    f"plug {subject}", expected="no other plug of that id under way", seen=f"{busy.id}"
+                )
             busy.how = "joined"
             return busy
-        return self.begin("plug", *steps, subject=subject, deadline=deadline, correlation=correlation)
+        operation = self.begin("plug", *steps, subject=subject, deadline=deadline, correlation=correlation)
+        operation.request = parts
+        return operation
 
     def unplug(
         self, name: str, *, deadline: float | None = None, correlation: str | None = None

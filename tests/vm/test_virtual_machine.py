@@ -136,6 +136,22 @@ def test_a_silent_guest_holds_up_only_its_own_device(q35, tmp_path):
     run(scenario)
 
 
+def test_the_same_plug_twice_is_one(argv, tmp_path):
+    """A second plug of the same parts joins the first; another one under the same id is refused before anything is sent."""
+
+    async def scenario():
+        async with VirtualMachine.launch(argv, log=tmp_path / "log") as vm:
+            first = vm.plug(*disk("d0"))
+            assert vm.plug(*disk("d0")) is first
+            assert first.how == "joined"
+            with pytest.raises(BadInput, match="no other plug of that id under way"):
+                vm.plug(Device(driver="scsi-cd", id="d0", bus="scsi0.0"))
+            await first
+
+    run(scenario)
+    assert intents(tmp_path / "log")[0] == ("plug", "d0", "done")
+
+
 def test_cancelling_who_waits_cancels_nothing_else(argv, tmp_path):
     """The plug is done though nobody waits for it any more."""
 
