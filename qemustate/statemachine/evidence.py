@@ -125,6 +125,26 @@ EVIDENCE: Final[tuple[Evidence, ...]] = (
     Evidence("return job-dismiss", "", effect="job_dismissed"),
     Evidence("return block-job-dismiss", "", effect="job_dismissed"),
     Evidence("return query-block-jobs", "", effect="query_block_jobs"),
+    Evidence("return job-complete", "", effect="told_to_complete", ref="block/mirror.c mirror_complete()"),
+    Evidence("return block-job-complete", "", effect="told_to_complete", ref="block/mirror.c mirror_complete()"),
+    # --- disks: the node they are on, and what goes with a node
+    Evidence("return blockdev-add", "", effect="defined_inside"),
+    Evidence("return blockdev-snapshot", "", effect="snapshot_taken"),
+    Evidence("return blockdev-snapshot-sync", "", effect="snapshot_made"),
+    Evidence("return transaction", "", effect="transaction_done"),
+    Evidence("return blockdev-insert-medium", "", effect="medium_inserted"),
+    *(
+        Evidence(f"return {command}", "", effect="medium_removed")
+        for command in ("blockdev-change-medium", "blockdev-remove-medium", "eject")
+    ),
+    Evidence("return qom-set", "", effect="drive_set", where=("property", "drive")),
+    *(
+        Evidence(seen, "", effect="graph_changed", ref="block.c bdrv_unref()")
+        for seen in (
+            "return blockdev-del", "return blockdev-reopen", "return x-blockdev-change", "return human-monitor-command",
+            "return nbd-server-remove", "return nbd-server-stop", "BLOCK_EXPORT_DELETED", "DEVICE_DELETED",
+        )
+    ),
     # --- queries that name what there is
     Evidence("return query-named-block-nodes", "", effect="query_nodes"),
     Evidence("return query-chardev", "", effect="query_chardevs"),
@@ -244,9 +264,9 @@ UNMOVING: Final = {
     for reason, commands in {
         "its job tells of itself in JOB_STATUS_CHANGE":
             "blockdev-mirror drive-mirror blockdev-backup drive-backup block-commit block-stream blockdev-create "
-            "x-blockdev-amend snapshot-delete job-cancel job-complete job-finalize job-pause job-resume "
-            "block-job-cancel block-job-change block-job-complete block-job-finalize block-job-pause block-job-resume "
-            "block-job-set-speed transaction",
+            "x-blockdev-amend snapshot-delete job-cancel job-finalize job-pause job-resume "
+            "block-job-cancel block-job-change block-job-finalize block-job-pause block-job-resume "
+            "block-job-set-speed",
         "RESET tells of it": "system_reset",
         "a request to the guest": "system_powerdown inject-nmi send-key input-send-event announce-self",
         "MIGRATION tells of it":
@@ -254,14 +274,13 @@ UNMOVING: Final = {
         "a parameter, no state": "migrate-set-parameters block_set_io_throttle block-latency-histogram-set "
             "block-set-write-threshold watchdog-set-action set_link set-numa-node rtc-reset-reinjection "
             "trace-event-get-state trace-event-set-state set-vcpu-dirty-limit cancel-vcpu-dirty-limit calc-dirty-rate",
-        "the node stays the node": "block_resize blockdev-reopen blockdev-set-active blockdev-snapshot blockdev-snapshot-sync "
+        "the node stays the node": "block_resize blockdev-set-active "
             "blockdev-snapshot-internal-sync blockdev-snapshot-delete-internal-sync change-backing-file "
-            "x-blockdev-change x-blockdev-set-iothread block-dirty-bitmap-add block-dirty-bitmap-clear "
+            "x-blockdev-set-iothread block-dirty-bitmap-add block-dirty-bitmap-clear "
             "block-dirty-bitmap-disable block-dirty-bitmap-enable block-dirty-bitmap-merge block-dirty-bitmap-remove "
             "x-debug-block-dirty-bitmap-sha256 x-debug-query-block-graph",
-        "NBD's own exports; BLOCK_EXPORT_DELETED tells of their end": "nbd-server-add nbd-server-remove nbd-server-start nbd-server-stop",
-        "a medium in a drive; the device stays": "blockdev-change-medium blockdev-close-tray blockdev-insert-medium "
-            "blockdev-open-tray blockdev-remove-medium eject",
+        "NBD's own exports; BLOCK_EXPORT_DELETED tells of their end": "nbd-server-add nbd-server-start",
+        "a medium in a drive; the device stays": "blockdev-close-tray blockdev-open-tray",
         "the chardev stays": "chardev-change chardev-send-break ringbuf-read ringbuf-write",
         "displays and their clients": "add_client change-vnc-password display-reload display-update expire_password "
             "screendump set_password",

@@ -8,6 +8,7 @@ from typing import Any, Final
 from qemustate.events.observe import parsed
 from qemustate.statemachine import guards, launch
 from qemustate.statemachine.evidence import CAUSES, EVIDENCE, JOB_COMMANDS
+from qemustate.statemachine.graph import loosen, move
 from qemustate.statemachine.observer import observer
 from qemustate.statemachine.reading import COMMANDS, EVENTS
 from qemustate.statemachine.state import BACKENDS, VM, Cell, DeviceCell, Pending, key_of
@@ -172,6 +173,8 @@ def _spawned(vm: VM, body: dict[str, Any]) -> None:
                 step_device(vm, cold.id, cell, "launched")
     for kind, name in vm.launch.backends:
         step(vm, kind, vm.watch.backend, backend(vm, kind, name), "launched", name)
+    for name in vm.launch.inner:
+        step(vm, "node", vm.watch.backend, backend(vm, "node", name), "defined", name)
     if vm.late:
         _know_nothing(vm)
         return
@@ -294,17 +297,23 @@ def _gap(vm: VM, _body: dict[str, Any], *, alone: bool = False) -> None:
     for name, cell in vm.devices.items():
         _widen(vm, "device", cell, name, alone=alone)
         cell.doubtful, cell.outstanding = cell.doubtful + cell.outstanding, 0
+    over = vm.watch.job.of(("undefined", "concluded", "null"))
     for name, job_cell in vm.jobs.items():
-        if not alone and job_cell.belief & vm.watch.job.of(("undefined", "concluded", "null")):
+        if not alone and job_cell.belief & over:
             job_cell.type = ""  # another job may bear its id by now
+        if job_cell.completing and job_cell.belief & ~over:
+            move(vm, job_cell.pivots_from, "")  # it may have ended
         _widen(vm, "job", job_cell, name, alone=alone)
     for name, export in vm.exports.items():
         _widen(vm, "export", export, name, alone=alone)
-    if not alone:
-        either = vm.watch.backend.of(("gone", "present"))
+    if alone:
+        loosen(vm)
+    else:
+        move(vm, "", "")
+        either, inner = vm.watch.backend.of(("gone", "present")), vm.watch.backend.bit["inner"]
         for kind, collection in BACKENDS.items():
             for name, cell in getattr(vm, collection).items():
-                settle(vm, kind, cell, either, "gap", name)
+                settle(vm, kind, cell, either | cell.belief & inner, "gap", name)
     couple(vm, vm.watch.runstate, vm.runstate)
     couple_migration(vm)
     vm.late = vm.late or not alone

@@ -8,6 +8,7 @@ Source: QEMU ``qemu-options.hx`` and ``system/vl.c``; :mod:`qemustate.hardware.c
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Final
 
@@ -46,6 +47,8 @@ class Launch(msgspec.Struct, frozen=True, eq=False):
     devices: tuple[ColdDevice, ...] = ()
     #: (kind, id) of cold-plugged backends: node, netdev, chardev, object
     backends: tuple[tuple[str, str], ...] = ()
+    #: Names of block nodes that are defined inside the options of others, or by -drive.
+    inner: tuple[str, ...] = ()
 
     def profile(self) -> int:
         """Return the guards that the launch decides."""
@@ -70,6 +73,19 @@ def _settings(option: str, text: str | None) -> dict[str, Any]:
     return cmdline.plain(value) if isinstance(value, dict) else {}
 
 
+def node_names(told: Any) -> Iterator[str]:
+    """Find the names of all block nodes that these options define, at any depth."""
+    if isinstance(told, list):
+        for item in told:
+            yield from node_names(item)
+    elif isinstance(told, dict):
+        for key, value in told.items():
+            if isinstance(value, dict | list):
+                yield from node_names(value)
+            elif key == "node-name" or key.endswith(".node-name"):
+                yield str(value)
+
+
 @lru_cache(maxsize=512)
 def read(argv: tuple[str, ...]) -> Launch:
     """Read a QEMU command line (``argv[0]`` is the program)."""
@@ -80,6 +96,7 @@ def read(argv: tuple[str, ...]) -> Launch:
     monitors, defaults = 0, True
     devices: list[ColdDevice] = []
     backends: list[tuple[str, str]] = []
+    inner: list[str] = []
     for name, text in cmdline.words(argv):
         value = text or ""
         match name:
@@ -122,16 +139,21 @@ def read(argv: tuple[str, ...]) -> Launch:
                     )
                 )
             case "blockdev" | "netdev" | "chardev" | "object":
-                part = PARTS[name](_settings(name, text))
+                settings = _settings(name, text)
+                part = PARTS[name](settings)
                 if part.id:
                     backends.append(("node" if name == "blockdev" else name, part.id))
+                if name == "blockdev":
+                    inner += (node for node in node_names(settings) if node != part.id)
+            case "drive":
+                inner += node_names(_settings(name, text))
             case "readconfig":
                 shutdown_pauses = None
             case _:
                 pass
     return Launch(
         autostart, incoming, deferred, shutdown_pauses, debugger, kvm, monitors + defaults, machine, acpi_off,
-        tuple(devices), tuple(backends),
+        tuple(devices), tuple(backends), tuple(inner),
     )  # fmt: skip
 
 

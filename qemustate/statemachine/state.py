@@ -72,14 +72,19 @@ class DeviceCell(Cell):
 
 
 class JobCell(Cell):
-    """A job: its type (QAPI ``JobType``, empty where unknown) and its error, if it has failed."""
+    """A job: its type (QAPI ``JobType``, empty where unknown) and its error, if it has failed.
 
-    __slots__ = ("error", "type")
+    ``completing``: it was told to complete. It then puts the disks on the node ``pivots_from`` on ``pivots_to``; empty where unknown.
+    """
+
+    __slots__ = ("completing", "error", "pivots_from", "pivots_to", "type")
 
     def __init__(self, belief: int) -> None:
         super().__init__(belief)
         self.type = ""
         self.error = ""
+        self.completing = False
+        self.pivots_from = self.pivots_to = ""
 
 
 #: A command without its answer yet: (seq, name, arguments, id).
@@ -258,7 +263,7 @@ class VM:
             "launch": None if launch is None else _launch_plain(launch),
             **{m: cell(getattr(self, m)) for m in ("process", "monitor", "runstate", "migration", "dump")},
             "devices": {n: [*cell(d, *_DEVICE), hex(d.kind), [list(u) for u in d.uses]] for n, d in self.devices.items()},
-            "jobs": {n: cell(j, "type", "error") for n, j in self.jobs.items()},
+            "jobs": {n: cell(j, *_JOB) for n, j in self.jobs.items()},
             **{c: {n: cell(b) for n, b in getattr(self, c).items()} for c in (*BACKENDS.values(), "exports", "fds")},
             "facts": {fact: dict(values) for fact, values in self.facts.items()},
             "balloon": self.balloon, "memory": {k: dict(v) for k, v in self.memory.items()},
@@ -292,7 +297,7 @@ class VM:
             vm.devices[name].uses = tuple((kind, identifier) for kind, identifier in kept[-1])
         restless = vm.watch.device.of(RESTLESS)
         vm.restless = {n: d for n, d in vm.devices.items() if d.belief & restless}
-        vm.jobs = {n: _fill(JobCell(0), c, "type", "error") for n, c in plain["jobs"].items()}
+        vm.jobs = {n: _fill(JobCell(0), c, *_JOB) for n, c in plain["jobs"].items()}
         vm.facts = {fact: dict(values) for fact, values in plain["facts"].items()}
         for collection in (*BACKENDS.values(), "exports", "fds"):
             setattr(vm, collection, {n: _fill(Cell(0), c) for n, c in plain[collection].items()})
@@ -323,6 +328,7 @@ def _intents(intents: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
 C = TypeVar("C", bound=Cell)
 
 _DEVICE: Final = ("driver", "bus", "generation", "outstanding", "doubtful", "refused", "failover", "asked")
+_JOB: Final = ("type", "error", "completing", "pivots_from", "pivots_to")
 
 
 def _fill(cell: C, plain: list[Any], *more: str) -> C:

@@ -173,7 +173,7 @@ def judge(entries: list[tuple[str, int, dict[str, Any]]], truth: Truth, where: s
     for seq, (kind, time, body) in enumerate(entries, 1):
         qmp = body.get("qmp", {})
         now = time / 1e6
-        since, concerned, subject, name = now, False, "", ""
+        since, concerned, subject, name, arguments = now, False, "", "", {}
         if kind == "command":
             sent[json.dumps(qmp.get("id"))] = (now, qmp.get("execute", ""), qmp.get("arguments") or {})
         elif kind in ("reply", "failure"):
@@ -201,19 +201,22 @@ def judge(entries: list[tuple[str, int, dict[str, Any]]], truth: Truth, where: s
         if not (told and qmp["data"]["status"] == "setup"):
             possible = vm.names("migration", vm.migration)
             verdict.note("migration", at, truth.migrations(since, now + SLACK), possible, concerned=migrated)
+        about = ""
         if kind == "event" and qmp["event"] == "JOB_STATUS_CHANGE":
-            job = qmp["data"]["id"]
+            about = qmp["data"]["id"]
             if qmp["data"]["status"] == "created":
-                born[job] = len(created)
-                created.append(job)
-            if born.get(job, len(truth.jobs)) < len(truth.jobs):
-                course = truth.jobs[born[job]]
+                born[about] = len(created)
+                created.append(about)
+        elif "job-" in name:
+            about = str(arguments.get("id") or arguments.get("device", ""))
+        for job, number in born.items():
+            if number < len(truth.jobs):
                 verdict.note(
                     "job",
                     f"{at} {job}",
-                    course.held(since, now + SLACK),
+                    truth.jobs[number].held(since, now + SLACK),
                     vm.names("job", vm.jobs[job]),
-                    concerned=True,
+                    concerned=job == about or name == "query-jobs",
                 )
         answers = truth.devices(since, now + SLACK)
         if answers and vm.names("process", vm.process) != ("exited",):

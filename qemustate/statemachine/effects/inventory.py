@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from qemustate.statemachine.state import BACKENDS, VM
-from qemustate.statemachine.stepping import backend, device, narrow, step_device
+from qemustate.statemachine.graph import put
+from qemustate.statemachine.state import BACKENDS, VM, Cell
+from qemustate.statemachine.stepping import backend, device, narrow, settle, step_device
 from qemustate.statemachine.tables.device import IN_QOM, NOT_IN_QOM
 
 _PERIPHERAL = "/machine/peripheral/"
 
 
 def _named(vm: VM, kind: str, names: Iterable[str], *, all_of_them: bool, said: str) -> None:
-    there = vm.watch.backend.of(("present", "removing"))
+    there = vm.watch.backend.of(("present", "removing", "inner"))
     named = set(names)
     for name in named:
         narrow(vm, kind, backend(vm, kind, name), there, name, said=(said, "names it"))
@@ -37,8 +38,19 @@ def _devices(vm: VM, names: Iterable[str], *, said: str, drivers: tuple[str, ...
 
 
 def query_nodes(vm: VM, _data: dict[str, Any], answer: Any) -> None:
-    """``query-named-block-nodes``: every node with a name; names QEMU makes up begin with ``#`` (block.c)."""
-    names = [it["node-name"] for it in answer if not it["node-name"].startswith("#")]
+    """``query-named-block-nodes``: every node with a name; names QEMU makes up begin with ``#`` (block.c).
+
+    A node that nobody here added may come and go with another.
+    """
+    names = {it["node-name"] for it in answer if not it["node-name"].startswith("#")}
+    watcher = vm.watch.backend
+    for name in names - vm.nodes.keys():
+        vm.nodes[name] = Cell(watcher.of(("present", "inner")))
+        vm.nodes[name].since, vm.nodes[name].cause = vm.seq, "query"
+        vm.changed.append(("node", name, ("gone",), vm.nodes[name]))
+    for name, cell in vm.nodes.items():
+        if name not in names and cell.belief & watcher.bit["inner"]:
+            settle(vm, "node", cell, watcher.bit["gone"], "query", name)
     _named(vm, "node", names, all_of_them=True, said="query-named-block-nodes")
 
 
@@ -94,7 +106,15 @@ def query_block(vm: VM, _data: dict[str, Any], answer: Any) -> None:
         path = str(it.get("qdev", ""))
         if path.startswith(_PERIPHERAL):
             names.append(path[len(_PERIPHERAL) :].split("/", maxsplit=1)[0])
+            _on(vm, names[-1], it.get("inserted", {}).get("node-name", ""))
     _devices(vm, names, said="query-block")
+
+
+def _on(vm: VM, name: str, node: str) -> None:
+    """The device is on that node; one whose name QEMU made up is none that is known, but may be of a -drive."""
+    cell = vm.devices.get(name)
+    if cell is not None and not (node.startswith("#") and not any(use[1] in vm.nodes for use in cell.uses)):
+        put(cell, "" if node.startswith("#") else node)
 
 
 #: Drivers that ``query-memory-devices`` names (hw/mem/memory-device.c).

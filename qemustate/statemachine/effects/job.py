@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from qemustate.statemachine import guards
 from qemustate.statemachine.evidence import JOB_COMMANDS
+from qemustate.statemachine.graph import job_begun, job_ended
 from qemustate.statemachine.state import VM
 from qemustate.statemachine.stepping import job, narrow, set_guards, settle, step, step_vm
 from qemustate.statemachine.tables.job import STATUSES
@@ -21,8 +22,12 @@ def job_status(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     cell = vm.jobs.get(name) or job(vm, name)
     if trigger == _CREATED:
         cell.error = ""
-        asked = (p for p in vm.pending.values() if p[1] in JOB_COMMANDS and p[2].get("job-id", name) == name)
-        cell.type = next((JOB_COMMANDS[p[1]] for p in asked), "")
+        cell.type = cell.pivots_from = cell.pivots_to = ""
+        for _, command, arguments, _ in vm.pending.values():
+            if command in JOB_COMMANDS and arguments.get("job-id", name) == name:
+                cell.type = JOB_COMMANDS[command]
+                job_begun(vm, cell, command, arguments)
+                break
     step(vm, "job", vm.watch.job, cell, trigger, name)
     if cell.type in _STOPPING:
         couple_jobs(vm, data, None)
@@ -32,14 +37,16 @@ def job_status(vm: VM, data: dict[str, Any], _answer: Any) -> None:
         _perhaps_saved(vm, data["status"])
     if vm.profile & _ENDING:
         step_vm(vm, "runstate", "teardown")
+    elif data["status"] in _DRAINED:
+        step_vm(vm, "runstate", "drained")
 
 
 _TRIGGERS: Final[dict[Any, str]] = {status: f"JOB_STATUS_CHANGE {status}" for status in STATUSES}
 _CREATED: Final = _TRIGGERS["created"]
 _ENDING: Final = guards.may("ending")
 _OTHERS: Final = guards.may("others")
-#: Job types that may put another node under a device when they are done.
-_PIVOTING: Final = ("mirror", "commit")
+#: Statuses in which a job stands still.
+_DRAINED: Final = ("paused", "standby")
 #: Job types that stop the VM (migration/savevm.c).
 _STOPPING: Final = ("snapshot-save", "snapshot-load")
 
@@ -60,15 +67,12 @@ def _perhaps_saved(vm: VM, status: str) -> None:
         settle(vm, "migration", vm.migration, vm.migration.belief | after.belief, "snapshot")
 
 
-def block_job_ended(vm: VM, data: dict[str, Any], _answer: Any) -> None:
-    """BLOCK_JOB_COMPLETED and BLOCK_JOB_CANCELLED carry the type and the error."""
+def block_job_ended(vm: VM, data: dict[str, Any], event: Any) -> None:
+    """BLOCK_JOB_COMPLETED and BLOCK_JOB_CANCELLED carry the type, and an error if there was one."""
     cell = job(vm, str(data.get("device", "")))
     cell.type = str(data.get("type", cell.type))
     cell.error = str(data.get("error", ""))
-    if cell.type in _PIVOTING and not cell.error:
-        # The device may be on another node now (block/mirror.c mirror_exit_common()), and nothing says which.
-        for device in vm.devices.values():
-            device.uses = tuple(use for use in device.uses if use[0] != "node")
+    job_ended(vm, cell, done=event["event"] == "BLOCK_JOB_COMPLETED" and not cell.error)
 
 
 def query_jobs(vm: VM, _data: dict[str, Any], answer: Any) -> None:
@@ -160,6 +164,13 @@ def verb_refused(vm: VM, data: dict[str, Any], answer: Any) -> None:
     if told := _REFUSED.match(desc):
         states = vm.watch.job.showing(told[2])
         narrow(vm, "job", job(vm, told[1]), states, told[1], said=("QEMU says", told[2]))
-    elif name in vm.jobs and (desc == "Job not found" or answer.get("class") == "DeviceNotActive"):
+    elif name in vm.jobs and (
+        desc == "Job not found"
+        or (answer.get("class") == "DeviceNotActive" and vm.jobs[name].type in _OF_BLOCKS)
+    ):
         over = vm.watch.job.of(("null", "undefined"))
         narrow(vm, "job", vm.jobs[name], over, name, said=("QEMU finds no such job",))
+
+
+#: Job types that the block-job-* commands find (blockdev.c find_block_job_locked()).
+_OF_BLOCKS: Final = ("mirror", "commit", "stream", "backup")

@@ -15,7 +15,7 @@ which names a state:
 * A migration's moves are silent when the VM was stopped. QEMU sets ``finish-migrate``, sends MIGRATION
   ``completed``, and only then sets ``postmigrate`` (migration_iteration_finish()).
 * The VM enters a state just before QEMU announces it (STOP, SUSPEND), or just after (RESUME, RESET, both
-  within the same step of the main loop).
+  within the same step of the main loop). Between entering a state and STOP it makes the jobs stand still, and they say so.
 
 Hidden bits. ``+s``: the guest was asleep (S3) when it was stopped; since 9.0 QEMU remembers that and returns
 to ``suspended``, not ``running``. ``finish-migrate+p``: the VM was stopped before the migration stopped it, so
@@ -25,6 +25,8 @@ no RESUME follows if the migration is given up. ``inmigrate-S``: an incoming VM 
 from __future__ import annotations
 
 from typing import Final
+
+import msgspec
 
 from qemustate.statemachine.rows import SILENT, Row, Table, coupling, rows
 
@@ -118,8 +120,23 @@ def _stop_rows() -> list[Row]:
     return found
 
 
+def _drained_rows() -> list[Row]:
+    """A job that stands still: a stop whose cause is in sight may have begun, and STOP is sent when all jobs do."""
+    return [
+        *rows("drained", _EVERY, "=", ref=_VM_STOP),
+        *(
+            msgspec.structs.replace(row, trigger="drained", assumption="")
+            for row in _STOPS
+            if "!stop-sent" not in row.when
+        ),
+    ]
+
+
+_STOPS: Final = _stop_rows()
+
 _ROWS: list[Row] = [
-    *_stop_rows(),
+    *_STOPS,
+    *_drained_rows(),
     # --- RESUME: the vCPUs are about to run
     *rows("RESUME", _STARTABLE, "running", cause="cont", ref=_VM_START),
     *rows("RESUME", "finish-migrate", "running", cause="migration ended", ref=f"{_MIGRATION} migration_iteration_finish()"),

@@ -1,0 +1,72 @@
+"""The block graph, as far as it is told: which node a disk is on, and the nodes that nobody added by a command.
+
+A disk is put on another node by a snapshot (its overlay), by a mirror or a commit of the top image that was told to
+complete (block/mirror.c mirror_exit_common()), by a change of its medium, and by ``qom-set``. Where what is known does not
+say which node that is, none is believed in, until ``query-block`` names it.
+
+A node that was defined inside another one's options, or that a snapshot made, is there as long as something uses it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from qemustate.statemachine import guards
+from qemustate.statemachine.launch import node_names
+from qemustate.statemachine.state import VM, DeviceCell, JobCell
+from qemustate.statemachine.stepping import backend, step
+
+_OTHERS: Final = guards.may("others")
+#: Job types that may put a disk on another node.
+_PIVOTING: Final = ("mirror", "commit")
+
+
+def define(vm: VM, told: Any) -> None:
+    """Believe in the nodes that are defined inside these options."""
+    for name in node_names(told):
+        step(vm, "node", vm.watch.backend, backend(vm, "node", name), "defined", name)
+
+
+def loosen(vm: VM) -> None:
+    """Something was taken out of the graph: the nodes that nobody added may have gone with it."""
+    watcher = vm.watch.backend
+    inner = watcher.bit["inner"]
+    for name, cell in vm.nodes.items():
+        if cell.belief & inner:
+            step(vm, "node", watcher, cell, "graph changed", name)
+
+
+def put(cell: DeviceCell, node: str) -> None:
+    """Say which node a disk is on; empty where it is on none, or nobody knows."""
+    others = tuple(use for use in cell.uses if use[0] != "node")
+    cell.uses = (*others, ("node", node)) if node else others
+
+
+def move(vm: VM, old: str, new: str) -> None:
+    """Put the disks that are on one node on another; empty where nobody knows."""
+    for cell in vm.devices.values():
+        if ("node", old) in cell.uses or not old:
+            put(cell, new)
+
+
+def job_begun(vm: VM, cell: JobCell, command: str, arguments: dict[str, Any]) -> None:
+    """Note which node the job's users are taken from when it completes, and which one they are put on."""
+    for key in ("node-name", "filter-node-name"):
+        define(vm, {"node-name": arguments[key]} if key in arguments else None)
+    key = {"drive-mirror": "node-name", "blockdev-mirror": "target", "block-commit": "base-node"}.get(
+        command, ""
+    )
+    old = arguments.get("replaces") or arguments.get("top-node") or arguments.get("device", "")
+    cell.pivots_from, cell.pivots_to = str(old), str(arguments.get(key, ""))
+    cell.completing = False
+
+
+def job_ended(vm: VM, cell: JobCell, *, done: bool) -> None:
+    """A job has ended; if it is done, what it was told to put on another node is there, and perhaps what nobody here told it."""
+    loosen(vm)
+    if not done or cell.type not in _PIVOTING:
+        return
+    if cell.completing:
+        move(vm, cell.pivots_from, cell.pivots_to)
+    elif vm.late or vm.profile & _OTHERS or not cell.pivots_from:
+        move(vm, cell.pivots_from, "")
