@@ -93,7 +93,7 @@ class Schema:
     ) -> list[Problem]:
         if not isinstance(value, dict):
             return [_wrong(path, "object", value)]
-        members = {member["name"]: member for member in self._members(kind, value)}
+        members = {member["name"]: member for member in self.members(kind, value)}
         problems = []
         for name, member in members.items():
             if name in value:
@@ -107,14 +107,14 @@ class Schema:
             )
         return problems
 
-    def _members(self, kind: dict[str, Any], value: dict[str, Any]) -> list[dict[str, Any]]:
+    def members(self, kind: dict[str, Any], value: dict[str, Any]) -> list[dict[str, Any]]:
         """Return an object type's members, with those of the variant that the value's tag selects."""
         members: list[dict[str, Any]] = list(kind["members"])
         if "tag" in kind:
             chosen = value.get(kind["tag"])
             for variant in kind["variants"]:
                 if variant["case"] == chosen:
-                    members += self._members(self.types[variant["type"]], value)
+                    members += self.members(self.types[variant["type"]], value)
         return members
 
     def _check_alternate(self, kind: dict[str, Any], value: Any, path: str) -> list[Problem]:
