@@ -5,7 +5,8 @@
     QemustateError
     ├── BadInput              what we were given cannot be read: names file, place, expected, seen
     │   ├── LogDamaged        a log whose bytes are not what was written
-    │   └── LogBusy           a log another writer holds
+    │   ├── LogBusy           a log another writer holds
+    │   └── NoPlace           a device that has no place in this VM
     ├── ProtocolError         the wire broke QMP's rules
     │   ├── LocalProtocolError    we were about to (our caller's mistake; nothing was sent)
     │   └── RemoteProtocolError   the peer did: carries the bytes and their offset
@@ -53,6 +54,14 @@ class LogDamaged(BadInput):
 
 class LogBusy(BadInput):
     """Another writer holds the log's lock."""
+
+
+class NoPlace(BadInput):
+    """There is no place for a device (``device`` is its id or driver); ``why`` says what is in the way."""
+
+    def __init__(self, device: str, why: str) -> None:
+        self.device, self.why = device, why
+        super().__init__(f"device {device}", expected="a place for it", seen=why)
 
 
 class ProtocolError(QemustateError):

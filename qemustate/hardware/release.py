@@ -191,7 +191,7 @@ def kind(driver: str, machine_type: str | None, parent_driver: str = "", *, acpi
     """Return the kind of hotplug of a device, or an empty text where it cannot be told.
 
     ``machine_type`` is that of ``-machine`` (empty: QEMU's default), None if the command line is unknown; ``parent_driver`` is the
-    driver of the device that provides its bus, empty if unknown. ``acpi_off``: q35 was started without ACPI hotplug on bridges.
+    driver of the device that provides its bus, empty if unknown. ``acpi_off``: started without ACPI hotplug on bridges.
     """
     if not driver:
         return ""
@@ -222,7 +222,7 @@ def narrow(
 
 def _pci_kind(machine_type: str, parent: str, *, acpi_off: bool) -> str:
     if machine_type.startswith("pc-i440fx") or machine_type in ("pc", ""):
-        return "acpi"
+        return "other" if acpi_off and parent in BRIDGES else "acpi"
     if "q35" in machine_type:
         old = re.fullmatch(r"pc-q35-(\d+)\.(\d+).*", machine_type)
         if not acpi_off and (old is None or (int(old[1]), int(old[2])) >= (6, 1)):
