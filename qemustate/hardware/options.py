@@ -15,6 +15,7 @@ QemuOptsList for the first key. Names are the union over all targets, from QEMU 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 
@@ -124,6 +125,7 @@ NAMES: Final = FLAGS | PLAIN | KEYED.keys()
 _SAME: Final = {"M": "machine"}
 
 
+@lru_cache(maxsize=4096)
 def name_of(word: str) -> str:
     """Return the name of the option that a word of a command line is: ``--M`` is ``machine``."""
     name = word[2:] if word.startswith("--") else word[1:]

@@ -43,18 +43,21 @@ def base(qemu):
 @pytest.fixture
 def start(tmp_path):
     """Return the function that starts a Config and yields its monitor, a Client with the `pid` of its QEMU."""
-    return lambda config: started(config, tmp_path)
+    return lambda config, version=None: started(config, tmp_path, version)
 
 
 @contextlib.contextmanager
-def started(config, folder):
-    """Start a QEMU whose monitor is one end of a socket pair; end it."""
+def started(config, folder, version=None):
+    """Start a QEMU whose monitor is one end of a socket pair; end it. `version` is that of the QEMU it is written for."""
     ours, theirs = socket.socketpair()
     chardev = {"backend": "socket", "id": "qmp", "fd": str(theirs.fileno())}
     config = config.add({"chardev": chardev, "mon": {"chardev": "qmp", "mode": "control"}})
     with (folder / "stderr").open("w+") as stderr:
         process = subprocess.Popen(
-            config.argv(), pass_fds=(theirs.fileno(), *config.fds), stdin=subprocess.DEVNULL, stderr=stderr
+            config.argv(version),
+            pass_fds=(theirs.fileno(), *config.fds),
+            stdin=subprocess.DEVNULL,
+            stderr=stderr,
         )
         theirs.close()
         try:

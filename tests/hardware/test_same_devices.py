@@ -1,4 +1,4 @@
-"""The same parts, at launch and plugged, become the same devices in a real QEMU."""
+"""The same parts, at launch in JSON or key=value, and plugged, become the same devices in a real QEMU."""
 
 import fcntl
 import os
@@ -296,26 +296,35 @@ def plug(client, parts):
         client.execute(step.command, step.arguments, fds=step.fds)
 
 
-def both_ways(base, start, lab, case):
-    """Return what a QEMU has that got the parts at launch, one that got them plugged, and the parts."""
+#: A QEMU that takes no JSON at all.
+OLD = (2, 8)
+
+
+def every_way(base, start, lab, case):
+    """Return what a QEMU has that got the parts in JSON, one that got them as key=value, one that got them plugged; and the parts."""
     base = base.add({"machine": {"nvdimm": True}}, ROOM, *PORTS)
     parts = case(lab)
     with start(base.add(*parts)) as client:
         cold = facts(client, parts)
-    # A tap's queues are not what they were once a QEMU had them, so the second VM gets descriptors of its own.
+    # A tap's queues are not what they were once a QEMU had them, so the next VM gets descriptors of its own.
+    lab.close()
+    parts = case(lab)
+    with start(base.add(*parts), OLD) as client:
+        old = facts(client, parts)
     lab.close()
     parts = case(lab)
     with start(base) as client:
         plug(client, parts)
         hot = facts(client, parts)
-    return cold, hot, parts
+    return cold, old, hot, parts
 
 
 def check(base, start, lab, case):
-    """Check a case: both ways the same, and each property as it was asked for."""
-    cold, hot, parts = both_ways(base, start, lab, case)
+    """Check a case: every way the same, and each property as it was asked for."""
+    cold, old, hot, parts = every_way(base, start, lab, case)
 
     assert cold == hot
+    assert cold == old
     for part in parts:
         if isinstance(part, Device):
             assert cold[part.id]["driver"] == part.kind
