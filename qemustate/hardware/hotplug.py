@@ -1,14 +1,26 @@
 """From parts to the QMP commands that plug and unplug them, in order, each with the command that takes it back.
 
 A part's backends come before it, so that undoing in reverse never takes away what is still used. Descriptors
-are sent just before the part that uses them. Which way is told by the member: a member that wants a *name*
-(``fd``, ``fds``, ``vhostfd``, ...) gets that of a ``getfd``, several joined with ``:``; one that wants a
-*path* (:data:`PATHS`) gets ``/dev/fdset/N`` of an ``add-fd``.
+are sent just before the part that uses them; which way is told by the member. One of :data:`NAMES` gets the name of a
+``getfd``, several joined with ``:``. One of :data:`PATHS` gets ``/dev/fdset/N`` of an ``add-fd``: the
+descriptor must be open in the mode in which QEMU would open the file (read-only, write-only, or both).
 
-QEMU takes a name of ``getfd`` off its list when the command that uses it has looked it up, whether or not
-that command then succeeds (``monitor_get_fd`` in monitor/fds.c): after the part is plugged there is no name
-left to close, and a ``closefd`` that undoes a failed plug may find it gone. A set of ``add-fd`` stays until
-``remove-fd``.
+When QEMU takes them away (seen with 7.2 and 10.0):
+
+=====================================  ===============================================================================
+a name used by                         is gone
+=====================================  ===============================================================================
+``netdev_add`` (tap, socket, dgram)    when the command has looked it up, also if it then fails; not if the id is taken
+``chardev-add`` (socket)               the same
+``blockdev-add`` (nbd ``server``)      the same
+``object-add`` (iommufd ``fd``)        the same
+``device_add`` (``vhostfd``)           the same
+nothing (``netdev_add`` stream)        never: it looks the name up where there is no monitor, and fails in silence
+=====================================  ===============================================================================
+
+So after a plug no name is left to close, and a ``closefd`` that undoes a failed one may find none. A set
+of ``add-fd`` stays until ``remove-fd``, whoever uses it; 7.2 removes it only while the VM runs, and one whose
+``remove-fd`` came earlier when it is asked again.
 
 Source: QEMU ``qapi/{qdev,block-core,net,char,qom,misc}.json``, ``system/qdev-monitor.c``, ``monitor/fds.c``.
 """
@@ -26,6 +38,8 @@ from qemustate.hardware.properties import Blockdev, Chardev, Device, Fd, Fsdev, 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+#: Members whose value names a descriptor (``monitor_fd_param``, ``socket_get_fd`` in QEMU); ``str`` is a SocketAddress's.
+NAMES: Final = frozenset(("fd", "fds", "vhostfd", "vhostfds", "sock-fds", "str"))
 #: Members whose value is a path that QEMU opens itself: a descriptor goes there as ``/dev/fdset/N``.
 PATHS: Final = frozenset(("filename", "path", "input-path", "logfile", "vhostdev"))
 
@@ -61,7 +75,8 @@ def plug_steps(parts: Sequence[Part], *, fd_prefix: str = "fd", fdset: int = 1) 
     Descriptors are named ``{fd_prefix}-0``, ``-1``, ...; one sent under a name that QEMU still has replaces
     that. ``fdset`` is the number of the first set for descriptors that go where a path is wanted. Both are to
     be free in this QEMU. Raises BadInput for a part without an id (nothing could unplug it), one that QMP
-    cannot plug (Fsdev), a prefix that begins with a digit, and what :func:`chardev.nested` refuses.
+    cannot plug (Fsdev), a descriptor where none can go, a prefix that begins with a digit, and what
+    :func:`chardev.nested` refuses.
     """
     if not fd_prefix or fd_prefix[0].isdigit():
         raise BadInput("fd_prefix", expected="a name that does not begin with a digit", seen=repr(fd_prefix))
@@ -81,7 +96,7 @@ def unplug_steps(parts: Sequence[Part]) -> tuple[Step, ...]:
 
     What ``device_del`` answers does not free the backends: see :mod:`qemustate.hardware.release`. A
     descriptor set that a value names (``/dev/fdset/N``, as plugged) is removed after the part. Raises
-    BadInput as :func:`plug_steps` does.
+    BadInput as :func:`plug_steps` does. QEMU 7.2 never lets go of a mux chardev ("busy", chardev/char.c).
     """
     steps: list[Step] = []
     for part in reversed(ordered(parts)):
@@ -160,19 +175,20 @@ class _Sender:
     def __init__(self, prefix: str, fdset: int) -> None:
         self._prefix, self._names, self._fdset = prefix, 0, fdset
         self._sent: list[Step] = []
+        self._part = Part()
 
     def send(self, part: Part) -> tuple[Part, list[Step]]:
         """Return the part with names for descriptors, and the steps that send them."""
-        self._sent = []
+        self._sent, self._part = [], part
         named = type(part)({key: self._named(key, value) for key, value in part.items()})
         return named, self._sent
 
     def _named(self, key: str, value: Any) -> Any:
         match value:
             case Fd():
-                return self._path(value) if key in PATHS else self._name(value)
+                return self._path(value) if key in PATHS else self._name(key, value)
             case [*items] if items and all(isinstance(item, Fd) for item in items):
-                return ":".join(self._name(item) for item in items)
+                return ":".join(self._name(key, item) for item in items)
             case list():
                 return [self._named(key, item) for item in value]
             case dict():
@@ -180,7 +196,13 @@ class _Sender:
             case _:
                 return value
 
-    def _name(self, fd: Fd) -> str:
+    def _name(self, key: str, fd: Fd) -> str:
+        stream = isinstance(self._part, Netdev) and self._part.kind == "stream"
+        if key not in NAMES or stream:
+            expected = (
+                "no descriptor: a stream netdev does not find one by name" if stream else "no descriptor"
+            )
+            raise BadInput(f"{self._part.option} {self._part.id}", key, expected=expected, seen=repr(fd))
         name = f"{self._prefix}-{self._names}"
         self._names += 1
         arguments = {"fdname": name}

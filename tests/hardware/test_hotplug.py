@@ -87,7 +87,7 @@ def test_a_descriptor_is_sent_under_a_name_before_its_part():
     steps = plug_steps(
         [
             Device(driver="vhost-vsock-pci", id="v", vhostfd=Fd(9), **{"guest-cid": 3}),
-            Netdev(type="stream", id="s", addr={"type": "fd", "str": Fd(4)}),
+            Netdev(type="dgram", id="s", local={"type": "fd", "str": Fd(4)}),
             Netdev(type="tap", id="t", fds=[Fd(5), Fd(6)], vhost=True, vhostfds=[Fd(7), Fd(8)]),
             Chardev(backend="socket", id="c", fd=Fd(3)),
         ],
@@ -98,7 +98,7 @@ def test_a_descriptor_is_sent_under_a_name_before_its_part():
     assert [step.undo for step in steps if step.fds] == [("closefd", {"fdname": f"p-{n}"}) for n in range(7)]
     plugs = {step.arguments["id"]: step.arguments for step in steps if not step.fds}
     assert plugs["c"]["backend"]["data"]["addr"] == {"type": "fd", "data": {"str": "p-0"}}
-    assert plugs["s"]["addr"] == {"type": "fd", "str": "p-1"}
+    assert plugs["s"]["local"] == {"type": "fd", "str": "p-1"}
     assert (plugs["t"]["fds"], plugs["t"]["vhostfds"]) == ("p-2:p-3", "p-4:p-5")
     assert plugs["v"]["vhostfd"] == "p-6"
 
@@ -129,6 +129,20 @@ def test_a_part_that_could_not_be_taken_back_is_bad_input(part, text):
     for steps in (plug_steps, unplug_steps):
         with pytest.raises(BadInput, match=text):
             steps([part])
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        Object({"qom-type": "memory-backend-file", "id": "m", "mem-path": Fd(3)}),
+        Netdev(type="stream", id="m", addr={"type": "fd", "str": Fd(3)}),
+        Device(driver="virtio-rng-pci", id="m", rng=Fd(3)),
+    ],
+)
+def test_a_descriptor_where_qemu_takes_none_is_bad_input(part):
+    """What opens its files without QEMU's fd sets, or looks names up without a monitor, is refused."""
+    with pytest.raises(BadInput, match=f"{part.option} m, .*: expected no descriptor"):
+        plug_steps([part])
 
 
 @pytest.mark.parametrize("prefix", ["", "1fd"])

@@ -81,5 +81,5 @@ class Live:
         return sorted(entry["name"] for entry in listed if entry["type"].startswith("child<"))
 
     def descriptors(self):
-        """Return how many descriptors it has open."""
-        return sum(1 for _ in Path(f"/proc/{self.process.pid}/fd").iterdir())
+        """Return what its descriptors stand for."""
+        return [str(fd.readlink()) for fd in Path(f"/proc/{self.process.pid}/fd").iterdir()]
