@@ -1,6 +1,7 @@
 """What only a command line can say is what a real QEMU then has: commas, several of one option, and all."""
 
 import os
+import pwd
 import re
 import socket
 import struct
@@ -200,6 +201,30 @@ def test_processors_are_laid_out(base, start):
     }
 
 
+def test_a_processor_model_and_its_features(base, start):
+    """Features are switched on and off, and threads are called by what they do."""
+    model = {"model": "qemu64", "-svm": True, "+rdrand": True, "x2apic": False}
+    with start(base.add({"cpu": model, "name": {"guest": "vm", "debug-threads": True}})) as client:
+        [cpu] = client.execute("query-cpus-fast")
+        assert get(client, cpu["qom-path"], "type") == "qemu64-x86_64-cpu"
+        assert [get(client, cpu["qom-path"], name) for name in ("svm", "rdrand", "x2apic")] == [
+            False,
+            True,
+            False,
+        ]
+        threads = [path.read_text().strip() for path in Path(f"/proc/{client.pid}/task").glob("*/comm")]
+    assert "CPU 0/TCG" in threads
+
+
+def test_another_user(base, start, qemu, tmp_path):
+    """QEMU gives up root for a user, in the words of its version."""
+    if os.geteuid():
+        pytest.skip("only root can become another user")
+    option = {"runas": "nobody"} if qemu.version == "7.2" else {"run-with": {"user": "nobody"}}
+    with start(base.add(option)) as client:
+        assert status(client, "Uid") == str(pwd.getpwnam("nobody").pw_uid)
+
+
 def test_memory_from_a_backend(base, start, tmp_path):
     """The VM's memory is that of a backend: of a file that others may map, of its size, there from the start."""
     backend = memory.file("ram0", 64 * MIB, str(tmp_path), prealloc=True)
@@ -346,7 +371,8 @@ def test_serial_ports_and_monitors(base, start, tmp_path):
 
 def test_what_has_no_argument(base, start):
     """Options without an argument are taken: the VM does not start by itself and does not end when it is shut down."""
-    config = base.add({"no-shutdown": True, "no-reboot": True, "enable-kvm": False, "snapshot": True})
+    flags = {"nographic": True, "no-shutdown": True, "no-reboot": True, "enable-kvm": False, "snapshot": True}
+    config = base.without("display").add(flags)
     with start(config) as client:
         assert client.execute("query-status")["status"] == "prelaunch"
         client.execute("cont")

@@ -84,7 +84,8 @@ def disk(lab):
     drive = storage.node(
         "n0", lab.image(), aio="threads", discard="unmap", cache={"direct": False, "no-flush": True}
     )
-    properties = {"share-rw": True, "num-queues": 2, "logical_block_size": 4096, "physical_block_size": 4096}
+    properties = {"share-rw": True, "config-wce": False, "num-queues": 2}
+    properties |= {"logical_block_size": 4096, "physical_block_size": 4096}
     return (
         platform.iothread("io0"),
         *storage.disk("d0", drive, bus="rp1", serial="a,b=c", iothread="io0", **properties),
@@ -158,8 +159,8 @@ def character_files(lab):
 
 
 def random_numbers(lab):
-    """Random numbers, so many in a while."""
-    return devices.rng("rng0", bus="rp1", **{"max-bytes": 1024, "period": 1000})
+    """Random numbers, so many in a while, by way of an IOMMU."""
+    return devices.rng("rng0", bus="rp1", iommu_platform=True, **{"max-bytes": 1024, "period": 1000})
 
 
 def balloon(lab):
