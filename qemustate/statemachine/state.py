@@ -51,6 +51,7 @@ class DeviceCell(Cell):
         "generation",
         "kind",
         "outstanding",
+        "properties",
         "refused",
         "uses",
     )
@@ -59,6 +60,8 @@ class DeviceCell(Cell):
         super().__init__(belief)
         self.driver = ""
         self.bus = ""
+        #: All that it was added with, in QEMU's names.
+        self.properties: dict[str, Any] = {}
         self.kind = guards.open_(*guards.DEVICE_KINDS) | guards.denied("failover", "raced")
         self.generation = 0
         self.outstanding = 0
@@ -327,7 +330,17 @@ def _intents(intents: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
 
 C = TypeVar("C", bound=Cell)
 
-_DEVICE: Final = ("driver", "bus", "generation", "outstanding", "doubtful", "refused", "failover", "asked")
+_DEVICE: Final = (
+    "driver",
+    "bus",
+    "generation",
+    "outstanding",
+    "doubtful",
+    "refused",
+    "failover",
+    "asked",
+    "properties",
+)
 _JOB: Final = ("type", "error", "completing", "pivots_from", "pivots_to")
 
 

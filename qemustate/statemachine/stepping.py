@@ -200,8 +200,9 @@ def device_name(name: str) -> str:
 _PERIPHERAL: Final = "/machine/peripheral/"
 
 
-def describe_device(vm: VM, cell: DeviceCell, properties: dict[str, object]) -> None:
+def describe_device(vm: VM, cell: DeviceCell, properties: dict[str, Any]) -> None:
     """Note what a device is: its driver and bus, and so the rule of its bus."""
+    cell.properties = properties
     cell.driver = str(properties.get("driver", ""))
     cell.bus = str(properties.get("bus", ""))
     cell.failover = str(properties.get("failover_pair_id", ""))

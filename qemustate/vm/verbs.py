@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Any
 from qemustate.errors import BadInput, QemustateError
 from qemustate.hardware import release
 from qemustate.hardware.hotplug import Step, plug_steps
-from qemustate.statemachine import guards
+from qemustate.hardware.properties import Device, Part
 from qemustate.vm import resizing
 from qemustate.vm.job import Job
+from qemustate.vm.places import hotplug_kind, topology
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from qemustate.hardware.properties import Part
-    from qemustate.statemachine.state import DeviceCell
     from qemustate.vm.operation import Operation
     from qemustate.vm.operations import Operations
     from qemustate.vm.recorder import Recorder
@@ -85,12 +84,13 @@ class Verbs:
     def plug(self, *parts: Part, deadline: float | None = None, correlation: str | None = None) -> Operation:
         """Plug a device with the backends it needs, in any order; its value is the device's entry of the state.
 
-        The last device among the parts is what the operation is about. When a step is refused, what was plugged
+        The last device among the parts is what the operation is about. A device that names no bus is given a place, as :meth:`advice`
+        knows them. When a step is refused, what was plugged
         before is taken back. The same plug while one is under way joins it. Raises BadInput for parts that cannot be plugged, or another plug
         of that id under way.
         """
         fd_prefix = f"qemustate{self._recorder.vm.seq}"
-        steps = plug_steps(parts, fd_prefix=fd_prefix, fdset=self._recorder.vm.seq)
+        steps = plug_steps(self._placed(parts), fd_prefix=fd_prefix, fdset=self._recorder.vm.seq)
         if not steps:
             raise BadInput("plug", expected="at least one part", seen="none")
         subject = str(steps[-1].arguments.get("id") or steps[-1].arguments.get("node-name", ""))
@@ -105,6 +105,23 @@ class Verbs:
         operation.request = parts
         return operation
 
+    def _placed(self, parts: Sequence[Part]) -> list[Part]:
+        """Give a place to each device that has none. Raises NoPlace, which says what is in the way."""
+        if all("bus" in part for part in parts if isinstance(part, Device)):
+            return list(parts)
+        places = topology(self._recorder.vm)
+        placed: list[Part] = []
+        for part in parts:
+            if isinstance(part, Device):
+                part = part if "bus" in part else places.place(part)
+                places.occupy(part)
+            placed.append(part)
+        return placed
+
+    def advice(self, device: Device) -> list[str]:
+        """Return what speaks against plugging a device, a sentence each, before QEMU says it; nothing if all is well."""
+        return topology(self._recorder.vm).check(device)
+
     def unplug(
         self, name: str, *, deadline: float | None = None, correlation: str | None = None
     ) -> Operation:
@@ -114,7 +131,7 @@ class Verbs:
         (:mod:`qemustate.hardware.release`): it joins it, or sends the request once more; ``how`` tells which.
         """
         vm = self._recorder.vm
-        policy = release.policy(_hotplug_kind(vm.devices.get(name)))
+        policy = release.policy(hotplug_kind(vm.devices.get(name)))
         if (busy := self._operations.find("unplug", name)) is not None:
             busy.how = "joined"
             if policy.again == "repeat":
@@ -287,14 +304,6 @@ class Verbs:
     def _keep(self, task: asyncio.Task[Any]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _hotplug_kind(cell: DeviceCell | None) -> str:
-    """Return the kind of hotplug that a device is certain to have, empty where it is not."""
-    if cell is None:
-        return ""
-    told = guards.names(cell.kind, guards.DEVICE_KINDS)
-    return next((name for name in guards.DEVICE_KINDS if told[name] is True), "")
 
 
 def _migration_settings(

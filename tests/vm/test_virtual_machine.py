@@ -13,6 +13,7 @@ from qemustate.errors import (
     CommandRefused,
     LaunchFailed,
     LogBusy,
+    NoPlace,
     OperationRefused,
     OutcomeUnknown,
     QemuGone,
@@ -31,9 +32,10 @@ NULL = {"driver": "null-co", "read-zeroes": True}
 
 def disk(name, bus="scsi0.0"):
     """Return the parts of a SCSI disk."""
+    place = {} if bus is None else {"bus": bus}
     return (
         Blockdev(NULL, **{"node-name": f"{name}-node"}),
-        Device(driver="scsi-hd", id=name, drive=f"{name}-node", bus=bus),
+        Device(driver="scsi-hd", id=name, drive=f"{name}-node", **place),
     )
 
 
@@ -359,3 +361,53 @@ def test_any_command_and_its_refusal(argv, tmp_path):
 
     run(scenario)
     os.close(null)
+
+
+def test_devices_find_their_places(qemu, tmp_path):
+    """A device that names no bus goes to a free port, never to one whose device is not gone; when all are taken, the error says so."""
+    ports = [
+        word
+        for number in range(2)
+        for word in ("-device", f"pcie-root-port,id=rp{number},chassis={number},slot={number}")
+    ]
+    argv = [
+        qemu.binary,
+        *qemu.args,
+        "-machine",
+        "q35,accel=tcg",
+        "-S",
+        "-display",
+        "none",
+        "-nodefaults",
+        *ports,
+        *SCSI,
+    ]
+
+    def rng(name):
+        return (
+            Object({"qom-type": "rng-random", "id": f"{name}-source", "filename": "/dev/urandom"}),
+            Device(driver="virtio-rng-pci", id=name, rng=f"{name}-source"),
+        )
+
+    async def scenario():
+        async with VirtualMachine.launch(argv, log=tmp_path / "log") as vm:
+            await asyncio.gather(vm.plug(*rng("r0")), vm.plug(*rng("r1")))
+            assert {vm.state["devices"][name]["bus"] for name in ("r0", "r1")} == {"rp0", "rp1"}
+            with pytest.raises(NoPlace, match="r2"):
+                vm.plug(*rng("r2"))
+            assert vm.advice(Device(driver="virtio-rng-pci", id="r2", rng="x"))
+            await vm.resume()
+            with pytest.raises(OutcomeUnknown):
+                await vm.unplug("r0", deadline=0.1)  # no guest answers
+            with pytest.raises(NoPlace):
+                vm.plug(*rng("r2"))
+            await vm.reset()  # which completes it
+            await vm.until(lambda state: state.device("r0") == "gone")
+            told = await vm.plug(*rng("r2"))
+            assert told["bus"] == "rp0"
+            disks = [vm.plug(*disk(f"d{number}", bus=None)) for number in range(3)]
+            for it in disks:
+                await it
+            assert {vm.state["devices"][f"d{number}"]["bus"] for number in range(3)} == {"scsi0.0"}
+
+    run(scenario)
