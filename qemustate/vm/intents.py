@@ -28,7 +28,8 @@ class Intent(msgspec.Struct, frozen=True):
 
     ``done`` and ``refused`` are asked after every record. ``ask`` is a query that tells where no event does: it is asked
     when the deadline has passed, with ``poll`` again and again, and with ``confirm`` before it is believed to be done.
-    ``then`` is sent when it is done, and is part of it; ``tidy`` however it ended.
+    ``then`` is sent when it is done, and is part of it; ``tidy`` however it ended. ``announced`` is worth waiting for a moment
+    when it is done.
     ``recovery`` is what a new process does with it: take back what was done so far, send again what it cannot see
     to be done, or only watch. ``going`` says that QEMU is at it, where only watching makes sense. ``durable``: which file is live hangs
     on it, so the log is on the disk before and after.
@@ -47,6 +48,7 @@ class Intent(msgspec.Struct, frozen=True):
     ask: tuple[str, dict[str, Any]] | None = None
     poll: bool = False
     confirm: bool = False
+    announced: Callable[[VM], bool] | None = None
     tidy: tuple[Step, ...] = ()
     recovery: Recovery = "watch"
     durable: bool = False
@@ -87,9 +89,14 @@ def unplug(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], sin
             return "guest", cell.refused
         return ("qemu", "a reset made QEMU forget the request") if cell.cause == "reset" else None
 
+    def announced(vm: VM) -> bool:
+        # It has left the machine; what it had is free when DEVICE_DELETED says so, which may be lost.
+        cell = vm.devices.get(subject)
+        return cell is None or cell.belief != vm.watch.device.bit["leaving"]
+
     return Intent(
         "unplug", subject, arguments, steps[:1], steps[1:],
-        done=lambda vm: device_names(vm, subject) == ("gone",), refused=refused,
+        done=lambda vm: device_names(vm, subject) == ("gone",), refused=refused, announced=announced,
         settles=str(arguments.get("settles") or "DEVICE_DELETED"),
         ask=("qom-list", {"path": "/machine/peripheral"}), poll=not arguments.get("told", True), recovery="resend",
     )  # fmt: skip

@@ -40,6 +40,8 @@ _ASKING: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 _BUSY: Final = ("in use", "is busy", "guest is busy")
 #: Refusals of a removal of what is not there: nothing is left to be removed.
 _ABSENT: Final = ("not found", "Failed to find node", "DeviceNotFound")
+#: Seconds that the announcement of what is known may take (an RCU grace period: hw/core/qdev.c device_finalize()).
+_MOMENT: Final = 1.0
 #: Seconds for which a removal that is refused as busy is tried again, and between two tries.
 _PATIENCE: Final = 5.0
 _AGAIN: Final = 0.05
@@ -319,6 +321,12 @@ class Operations:
                 if refusal := intent.refused(self.vm):
                     by, desc = refusal
                     raise OperationRefused(intent.name, intent.subject, by=by, desc=desc)
+                if intent.announced is not None:
+                    await asyncio.wait(
+                        (self.until(intent.announced), self._link.session.ended),
+                        timeout=_MOMENT,
+                        return_when=asyncio.FIRST_COMPLETED,
+                    )
                 return
             await self._link.back()
             hurry.clear()
