@@ -9,7 +9,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 guest=${here%/*}/.cache/guest
 # Built in (Debian): serial, ACPI, PCI hotplug by ACPI and by PCIe, memory and CPU hotplug, suspend.
 modules="virtio_pci virtio_blk virtio_net virtio_scsi virtio_balloon virtio_console virtio_mem virtio-rng
-sd_mod usb-storage xhci-pci e1000e button evdev pvpanic-mmio pvpanic-pci i6300esb"
+sd_mod usb-storage xhci-pci e1000e button evdev pvpanic-mmio pvpanic-pci i6300esb
+virtiofs nfit nd_pmem"
 
 fail() {
     echo "guest: MISSING: $1"

@@ -20,11 +20,13 @@ SAMPLE = NAMES if os.environ.get("QEMUSTATE_FULL") == "1" else ["stop_cont", "ho
 #: In these QEMU and the guest race: the same things happen, and another order is as true as the one that was committed.
 REORDERED = {
     "backup",
+    "balloon",
     "cpu",
     "dimm",
     "id_reuse",
     "migration_pause_before_switchover",
     "reset_pending",
+    "serial_port",
     "unplug_ignored",
     # QEMU makes the jobs stand still whenever it changes the block graph, and how often they say so varies.
     "backup_verbs",

@@ -10,14 +10,14 @@ acpi        DEVICE_DELETED   DEVICE_DELETED    DEVICE_DELETED   repeat          
 sync        device_del       device_del        DEVICE_DELETED   refused: it is gone         nothing pending
 cpu         DEVICE_DELETED   DEVICE_DELETED    DEVICE_DELETED   repeat                      forgets
 dimm        DEVICE_DELETED   DEVICE_DELETED    DEVICE_DELETED   join                        forgets
-shpc        DEVICE_DELETED   DEVICE_DELETED    DEVICE_DELETED   join                        open
+shpc        DEVICE_DELETED   DEVICE_DELETED    DEVICE_DELETED   join                        forgets
 ccw         device_del       device_del        DEVICE_DELETED   refused: it is gone         nothing pending
 spapr       DEVICE_DELETED   DEVICE_DELETED    DEVICE_DELETED   join                        open
 other       DEVICE_DELETED   DEVICE_DELETED    DEVICE_DELETED   join                        open
 ==========  ===============  ================  ===============  ==========================  =================
 
-:func:`kind` tells a device's kind as far as a belief about devices goes (``pcie``, ``acpi``, ``sync``, ``cpu``,
-``dimm``, ``other``, or empty where it is unknown); :func:`narrow` tells shpc, ccw and spapr from other. Descriptors
+:func:`kind` tells a device's kind as far as a belief about devices goes (``pcie``, ``acpi``, ``shpc``, ``sync``, ``cpu``,
+``dimm``, ``other``, or empty where it is unknown); :func:`narrow` tells ccw and spapr from other. Descriptors
 handed to a device (``vhostfd``) or its backends are closed with their owner: a device's with its DEVICE_DELETED, a backend's
 with its removal.
 
@@ -132,8 +132,8 @@ _POLICIES: Final = (
         _EVENT,
         again="join",
         why="a second press of the button within the guest's 5 s takes the first back",
-        reset="open",
-        ref="hw/pci/shpc.c shpc_device_unplug_request_cb()",
+        reset="forgets",
+        ref="hw/pci/shpc.c shpc_device_unplug_request_cb(), shpc_reset()",
     ),
     Policy(
         "ccw",
@@ -217,17 +217,19 @@ def narrow(
         return POLICIES["ccw"]
     if machine_type is not None and machine_type.startswith("pseries"):
         return POLICIES["spapr"]
-    return POLICIES["shpc"] if parent_driver in BRIDGES else POLICIES["other"]
+    return POLICIES["other"]
 
 
 def _pci_kind(machine_type: str, parent: str, *, acpi_off: bool) -> str:
     if machine_type.startswith("pc-i440fx") or machine_type in ("pc", ""):
-        return "other" if acpi_off and parent in BRIDGES else "acpi"
+        return "shpc" if acpi_off and parent in BRIDGES else "acpi"
     if "q35" in machine_type:
         old = re.fullmatch(r"pc-q35-(\d+)\.(\d+).*", machine_type)
         if not acpi_off and (old is None or (int(old[1]), int(old[2])) >= (6, 1)):
             return "acpi"
+        if parent in BRIDGES:
+            return "shpc"
         return "pcie" if parent in PORTS or not parent else "other"
     if parent in PORTS:
         return "pcie"
-    return "other" if parent in BRIDGES else ""
+    return "shpc" if parent in BRIDGES else ""

@@ -38,6 +38,7 @@ GUARDS: Final = {
     "starting": "QEMU has not answered its first command yet",
     "deferred": "the incoming migration waits for `migrate-incoming` (-incoming defer)",
     "autostart": "the VM starts by itself (no -S, and no `stop` since)",
+    "sleeps": "the machine offers its guest S3 (no disable_s3 on the command line)",
     "others": "another monitor than ours can act on this VM (HMP console, second QMP socket)",
     "debugger": "a debugger can stop the VM (gdbstub)",
     "kvm": "an accelerator that can report an internal error is in use",
@@ -46,10 +47,11 @@ GUARDS: Final = {
     # The kind of hotplug a device has
     "pcie": "native PCIe hotplug (pcie-root-port, with ACPI hotplug off)",
     "acpi": "ACPI PCI hotplug (i440fx, and q35's ports by default)",
+    "shpc": "a slot behind the hotplug controller of a PCI bridge (pci-bridge, pcie-pci-bridge, with ACPI hotplug off)",
     "sync": "a bus whose devices go at once (SCSI, USB, virtio-serial)",
     "cpu": "a vCPU",
     "dimm": "a memory device in a DIMM slot",
-    "other": "any other kind (SHPC, ccw, pseries, ...)",
+    "other": "any other kind (ccw, pseries, ...)",
     "failover": "the primary of a failover pair: kept hidden until the guest negotiates",
     "raced": "DEVICE_DELETED came while a `device_del` of this device was unanswered",
 }
@@ -57,7 +59,7 @@ GUARDS: Final = {
 _BIT: Final = {name: 2 * i for i, name in enumerate(GUARDS)}
 
 #: The guards that describe one device rather than the VM.
-DEVICE_KINDS: Final = ("pcie", "acpi", "sync", "cpu", "dimm", "other")
+DEVICE_KINDS: Final = ("pcie", "acpi", "shpc", "sync", "cpu", "dimm", "other")
 
 
 def may(name: str) -> int:

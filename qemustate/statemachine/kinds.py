@@ -7,12 +7,14 @@ from typing import Any, Final
 
 from qemustate.events.observe import parsed
 from qemustate.statemachine import guards, launch
+from qemustate.statemachine.effects import anonymous
 from qemustate.statemachine.evidence import CAUSES, EVIDENCE, JOB_COMMANDS
 from qemustate.statemachine.graph import loosen, move
 from qemustate.statemachine.observer import observer
 from qemustate.statemachine.reading import COMMANDS, EVENTS
 from qemustate.statemachine.state import BACKENDS, VM, Cell, DeviceCell, Pending, key_of
 from qemustate.statemachine.stepping import (
+    anonymous_path,
     backend,
     couple,
     couple_migration,
@@ -164,13 +166,7 @@ def _spawned(vm: VM, body: dict[str, Any]) -> None:
     told = vm.launch.profile()
     set_profile(vm, guards.clear_mask(_LAUNCH), told)
     step_vm(vm, "process", "spawned")
-    for cold in vm.launch.devices:
-        if cold.id:
-            cell = device(vm, cold.id, ours=True)
-            describe_device(vm, cell, cold.properties)
-            cell.generation = cell.generation or 1
-            if not vm.late:
-                step_device(vm, cold.id, cell, "launched")
+    _cold_plug(vm, vm.launch)
     for kind, name in vm.launch.backends:
         step(vm, kind, vm.watch.backend, backend(vm, kind, name), "launched", name)
     for name in vm.launch.inner:
@@ -183,7 +179,25 @@ def _spawned(vm: VM, body: dict[str, Any]) -> None:
     couple(vm, vm.watch.runstate, vm.runstate)
 
 
-_LAUNCH: Final = ("autostart", "incoming", "deferred", "debugger", "kvm", "others")
+def _cold_plug(vm: VM, told: launch.Launch) -> None:
+    """Believe in the devices of the command line; those without an id are numbered in their order."""
+    number = 0
+    for cold in told.devices:
+        name = cold.id or anonymous_path(number)
+        number += not cold.id
+        if not cold.id and not told.counted:
+            continue
+        cell = device(vm, name, ours=True)
+        describe_device(vm, cell, cold.properties)
+        cell.generation = cell.generation or 1
+        if not vm.late:
+            step_device(vm, name, cell, "launched")
+    alone = told.counted and not vm.late and not vm.profile & _OTHERS
+    vm.numbered = number, number if alone else None
+
+
+_OTHERS: Final = guards.may("others")
+_LAUNCH: Final = ("autostart", "incoming", "deferred", "debugger", "kvm", "sleeps", "others")
 
 
 def _begin_late(vm: VM) -> None:
@@ -236,6 +250,8 @@ def _unanswered(vm: VM) -> None:
             step_named(vm, "fd", str(arguments["fdname"]), f"unanswered {name}")
         subject = next((str(arguments[key]) for key in _SUBJECTS if arguments.get(key)), "")
         if not subject:
+            if name == "device_add":
+                anonymous.added(vm, arguments, perhaps=True)
             continue
         if name in ("device_add", "device_del"):
             cell = device(vm, subject)
@@ -316,6 +332,8 @@ def _gap(vm: VM, _body: dict[str, Any], *, alone: bool = False) -> None:
                 settle(vm, kind, cell, either | cell.belief & inner, "gap", name)
     couple(vm, vm.watch.runstate, vm.runstate)
     couple_migration(vm)
+    if not alone:
+        vm.numbered = (vm.numbered[0], None)
     vm.late = vm.late or not alone
 
 

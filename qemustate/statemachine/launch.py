@@ -19,8 +19,12 @@ from qemustate.hardware import cmdline, release
 from qemustate.hardware.properties import PARTS
 from qemustate.statemachine import guards
 
-#: The ``-global`` without which the ports of q35 have ACPI hotplug (hw/acpi/ich9.c).
-_ACPI_OFF: Final = ["ICH9-LPC", "acpi-pci-hotplug-with-bridge-support", "off"]
+#: The ``-global`` by which bridges and ports are not ACPI's but have hotplug of their own (hw/acpi/ich9.c, hw/acpi/piix4.c).
+_ACPI_OFF: Final = tuple(
+    [owner, "acpi-pci-hotplug-with-bridge-support", "off"] for owner in ("ICH9-LPC", "PIIX4_PM")
+)
+#: The ``-global`` by which the guest is not offered S3 (hw/acpi/core.c).
+_NO_S3: Final = tuple([owner, "disable_s3", "1"] for owner in ("ICH9-LPC", "PIIX4_PM"))
 
 
 class ColdDevice(msgspec.Struct, frozen=True, eq=False):
@@ -44,7 +48,10 @@ class Launch(msgspec.Struct, frozen=True, eq=False):
     monitors: int | None = None
     machine: str = ""
     acpi_off: bool = False
+    sleeps: bool = True
     devices: tuple[ColdDevice, ...] = ()
+    #: The devices above are all that ``-device`` and its shorthands make, in QEMU's order.
+    counted: bool = True
     #: (kind, id) of cold-plugged backends: node, netdev, chardev, object
     backends: tuple[tuple[str, str], ...] = ()
     #: Names of block nodes that are defined inside the options of others, or by -drive.
@@ -53,7 +60,7 @@ class Launch(msgspec.Struct, frozen=True, eq=False):
     def profile(self) -> int:
         """Return the guards that the launch decides."""
         bits = _known("autostart", self.autostart) | _known("incoming", self.incoming)
-        bits |= _known("deferred", self.deferred)
+        bits |= _known("deferred", self.deferred) | _known("sleeps", self.sleeps)
         bits |= _known("debugger", self.debugger) | _known("kvm", self.kvm)
         return bits | _known("others", None if self.monitors is None else self.monitors > 1)
 
@@ -89,12 +96,14 @@ def node_names(told: Any) -> Iterator[str]:
 @lru_cache(maxsize=512)
 def read(argv: tuple[str, ...]) -> Launch:
     """Read a QEMU command line (``argv[0]`` is the program)."""
-    autostart, incoming, deferred, debugger, acpi_off = True, False, False, False, False
+    autostart, incoming, deferred, debugger, acpi_off, sleeps = True, False, False, False, False, True
     shutdown_pauses: bool | None = False
     kvm: bool | None = None
     machine = ""
     monitors, defaults = 0, True
+    counted = True
     devices: list[ColdDevice] = []
+    written: list[ColdDevice] = []
     backends: list[tuple[str, str]] = []
     inner: list[str] = []
     for name, text in cmdline.words(argv):
@@ -127,10 +136,13 @@ def read(argv: tuple[str, ...]) -> Launch:
             case "nodefaults" | "nographic" | "daemonize":
                 defaults = defaults and name != "nodefaults"
             case "global":
-                acpi_off = acpi_off or list(_settings(name, text).values()) == _ACPI_OFF
+                told = list(_settings(name, text).values())
+                acpi_off = acpi_off or told in _ACPI_OFF
+                sleeps = sleeps and told not in _NO_S3
             case "device":
                 settings = _settings(name, text)
-                devices.append(
+                # Those in JSON are made after the others (system/vl.c qemu_create_cli_devices()).
+                (written if value.startswith("{") else devices).append(
                     ColdDevice(
                         str(settings.get("driver", "")),
                         str(settings.get("id", "")),
@@ -146,14 +158,18 @@ def read(argv: tuple[str, ...]) -> Launch:
                 if name == "blockdev":
                     inner += (node for node in node_names(settings) if node != part.id)
             case "drive":
-                inner += node_names(_settings(name, text))
+                settings = _settings(name, text)
+                inner += node_names(settings)
+                counted = counted and settings.get("if") != "virtio"
             case "readconfig":
-                shutdown_pauses = None
+                shutdown_pauses, counted = None, False
+            case "virtfs" | "watchdog" | "soundhw" | "audio":
+                counted = False
             case _:
                 pass
     return Launch(
-        autostart, incoming, deferred, shutdown_pauses, debugger, kvm, monitors + defaults, machine, acpi_off,
-        tuple(devices), tuple(backends), tuple(inner),
+        autostart, incoming, deferred, shutdown_pauses, debugger, kvm, monitors + defaults, machine, acpi_off, sleeps,
+        (*devices, *written), counted, tuple(backends), tuple(inner),
     )  # fmt: skip
 
 

@@ -39,6 +39,7 @@ ASSUMPTIONS: Final = {
     "postmigrate-at-once": "after MIGRATION `completed`, QEMU enters `postmigrate` before it serves another command",
     "events-in-time": "an incoming migration does not end before its VM's client could switch MIGRATION events on",
     "no-unseen-migration": "where query-status shows no migration's doing, none that was begun unseen is under way",
+    "no-s3-no-sleep": "a guest whose machine offers no S3 (disable_s3) does not sleep, nor did it where it came from",
     "announced": "a device leaves the machine when QEMU says so; the moment between is not counted as gone",
     "oldest-first": "of several deletions outstanding for one id, DEVICE_DELETED belongs to the oldest",
     "child-means-parent": "DEVICE_DELETED for a device's own child object means the device itself was removed",

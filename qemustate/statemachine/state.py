@@ -53,6 +53,7 @@ class DeviceCell(Cell):
         "outstanding",
         "properties",
         "refused",
+        "standby",
         "uses",
     )
 
@@ -67,7 +68,10 @@ class DeviceCell(Cell):
         self.outstanding = 0
         self.doubtful = 0
         self.refused = ""
+        #: The standby it is the primary of (``failover_pair_id``); and whether it is one itself, which hides its primary
+        #: until the guest has negotiated: ``hides``, then ``negotiated``.
         self.failover = ""
+        self.standby = ""
         #: When its removal was asked for, microseconds since 1970; 0 where it was not.
         self.asked = 0
         #: The backends it uses: (kind, id).
@@ -117,6 +121,7 @@ class VM:
         "name",
         "netdevs",
         "nodes",
+        "numbered",
         "objects",
         "pending",
         "pid",
@@ -167,6 +172,8 @@ class VM:
         self.migration = Cell(self.watch.migration.initial)
         self.dump = Cell(self.watch.dump.initial)
         self.devices: dict[str, DeviceCell] = {}
+        #: How many devices without an id QEMU has numbered, at least and at most (None: nobody knows).
+        self.numbered: tuple[int, int | None] = (0, None)
         self.exports: dict[str, Cell] = {}
         self.fds: dict[str, Cell] = {}
         #: The last value of what has values and no states: fact -> subject -> value.
@@ -266,6 +273,7 @@ class VM:
             "launch": None if launch is None else _launch_plain(launch),
             **{m: cell(getattr(self, m)) for m in ("process", "monitor", "runstate", "migration", "dump")},
             "devices": {n: [*cell(d, *_DEVICE), hex(d.kind), [list(u) for u in d.uses]] for n, d in self.devices.items()},
+            "numbered": list(self.numbered),
             "jobs": {n: cell(j, *_JOB) for n, j in self.jobs.items()},
             **{c: {n: cell(b) for n, b in getattr(self, c).items()} for c in (*BACKENDS.values(), "exports", "fds")},
             "facts": {fact: dict(values) for fact, values in self.facts.items()},
@@ -291,6 +299,7 @@ class VM:
         for name in ("seq", "time", "late", "begun", "balloon", "pid", "exit", "stalled", "resumed"):
             setattr(vm, name, plain[name])
         vm.profile = int(plain["profile"], 16)
+        vm.numbered = (plain["numbered"][0], plain["numbered"][1])
         vm.launch = None if plain["launch"] is None else _launch_back(plain["launch"])
         for machine in ("process", "monitor", "runstate", "migration", "dump"):
             _fill(getattr(vm, machine), plain[machine])
@@ -338,6 +347,7 @@ _DEVICE: Final = (
     "doubtful",
     "refused",
     "failover",
+    "standby",
     "asked",
     "properties",
 )
@@ -373,7 +383,7 @@ def key_of(identifier: Any, seq: int) -> Any:
 
 def _nothing_known() -> int:
     """Return the profile before the first record: every guard denied but those only a launch decides."""
-    launch = ("autostart", "incoming", "deferred", "debugger", "kvm", "others")
+    launch = ("autostart", "incoming", "deferred", "debugger", "kvm", "sleeps", "others")
     denied = [
         name
         for name in guards.GUARDS

@@ -192,12 +192,22 @@ _OTHERS: Final = guards.may("others")
 
 def device_name(name: str) -> str:
     """Return a device's id for its id or its QOM path: ``/machine/peripheral/ID`` is ``ID``."""
-    if name.startswith(_PERIPHERAL) and "/" not in name[len(_PERIPHERAL) :]:
-        return name[len(_PERIPHERAL) :]
+    if name.startswith(PERIPHERAL) and "/" not in name[len(PERIPHERAL) :]:
+        return name[len(PERIPHERAL) :]
     return name
 
 
-_PERIPHERAL: Final = "/machine/peripheral/"
+#: Where devices with an id are.
+PERIPHERAL: Final = "/machine/peripheral/"
+
+
+def anonymous_path(number: int) -> str:
+    """Return the QOM path of a device without an id, by the number QEMU gave it."""
+    return f"{ANONYMOUS}device[{number}]"
+
+
+#: Where devices without an id are.
+ANONYMOUS: Final = "/machine/peripheral-anon/"
 
 
 def describe_device(vm: VM, cell: DeviceCell, properties: dict[str, Any]) -> None:
@@ -207,13 +217,27 @@ def describe_device(vm: VM, cell: DeviceCell, properties: dict[str, Any]) -> Non
     cell.bus = str(properties.get("bus", ""))
     cell.failover = str(properties.get("failover_pair_id", ""))
     cell.uses = tuple((kind, str(properties[key])) for key, kind in _USES if key in properties)
-    failover = _FAILOVER if cell.failover else _NO_FAILOVER
+    cell.standby = "hides" if properties.get("failover") in _ON else ""
     kind = hotplug_kind(cell.driver, vm.launch, driver_of(vm, cell.bus))
-    cell.kind = kind | failover | guards.denied("raced")
+    cell.kind = kind | _failover(vm, cell.failover) | guards.denied("raced")
+
+
+def _failover(vm: VM, pair: str) -> int:
+    """Return whether a device is hidden for now: its standby is there and waits for the guest (hw/net/virtio-net.c)."""
+    standby = vm.devices.get(pair) if pair else None
+    if standby is None:
+        return _MAYBE_FAILOVER if pair and (vm.late or vm.profile & _OTHERS) else _NO_FAILOVER
+    if standby.standby != "hides":
+        return _NO_FAILOVER if standby.driver else _MAYBE_FAILOVER
+    there = not standby.belief & ~vm.watch.device.of(IN_QOM)
+    return _FAILOVER if there and not vm.late else _MAYBE_FAILOVER
 
 
 _FAILOVER: Final = guards.held("failover")
 _NO_FAILOVER: Final = guards.denied("failover")
+_MAYBE_FAILOVER: Final = guards.open_("failover")
+#: What is true of a property that is a bool: QMP's own, and the words of a command line (qapi/opts-visitor.c).
+_ON: Final = (True, "on", "yes", "true", "y")
 #: Property of a device -> the kind of backend it names (qdev-properties-system.c; hw/mem/pc-dimm.c).
 _USES: Final = (("drive", "node"), ("netdev", "netdev"), ("chardev", "chardev"), ("memdev", "object"))
 

@@ -5,7 +5,7 @@ import json
 import re
 import subprocess
 
-from support.machine import BASE, Machine, monitor
+from support.machine import BASE, Machine, dies_with_us, monitor
 from support.monitor import Monitor
 
 #: name -> function, in the order of the modules.
@@ -62,6 +62,15 @@ class Stage:
         self._opened.callback(client.close)
         self._clients.append((vm, name, client))
         return client
+
+    def helper(self, *command):
+        """Start a program beside the VMs, in their folder; it ends with the story."""
+        started = subprocess.Popen(
+            [*dies_with_us(), *command], cwd=self.run, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        self._opened.callback(started.wait)
+        self._opened.callback(started.kill)
+        return started
 
     def image(self, name="disk.qcow2", size="64M", form="qcow2"):
         """Create an empty disk image and return its name."""
@@ -122,6 +131,11 @@ def add_node(vm, name="n1", filename="disk.qcow2", **more):
 def add_disk(vm, device="vd1", node="n1", bus="rp0"):
     """Plug a virtio-blk disk."""
     vm.qmp.ok("device_add", {"driver": "virtio-blk-pci", "id": device, "drive": node, "bus": bus})
+
+
+def plug(vm, device, driver, bus="rp0", **more):
+    """Plug a device of that driver."""
+    vm.qmp.ok("device_add", {"driver": driver, "id": device, "bus": bus, **more})
 
 
 def remove(vm, device="vd1"):

@@ -300,11 +300,88 @@ def test_an_id_never_heard_of_in_a_late_log_is_open(wire):
     assert set(w.device("vd1")) >= {"gone", "present"}
 
 
+STANDBY = ["-device", "virtio-net-pci,id=net1,bus=rp0,failover=on"]
+
+
 def test_the_primary_of_a_failover_pair_hides_until_the_guest_negotiates(wire, q35):
-    """device_add of a failover primary is answered, and the device may not be there yet."""
-    w = started(wire(NEW, q35))
-    w.plug("pri", "e1000e", failover_pair_id="net1")
-    assert w.device("pri") == ("adding", "present")
+    """device_add of a failover primary is answered, also twice, and there is no such device until the guest wants it."""
+    w = started(wire(NEW, [*q35, *STANDBY]))
+    for _ in range(2):
+        w.plug("pri", "e1000e", "rp1", failover_pair_id="net1")
+        assert w.device("pri") == ("adding",)
+    w.refused("device_del", "Device 'pri' not found", "DeviceNotFound", id="pri")
+    assert w.device("pri") == ("adding",)
     w.event("FAILOVER_NEGOTIATED", device_id="net1")
+    assert w.device("pri") == ("present",)
+    w.ok("device_del", id="pri")
+    deleted(w, "pri")
+    w.plug("pri", "e1000e", "rp1", failover_pair_id="net1")
 
     assert w.device("pri") == ("present",)
+    assert not w.rules
+
+
+def test_a_cold_plugged_primary_hides_too(wire, q35):
+    """-device with failover_pair_id, behind its standby, is not there before the guest has negotiated."""
+    w = wire(NEW, [*q35, *STANDBY, "-device", "e1000e,id=pri,bus=rp1,failover_pair_id=net1"])
+
+    assert w.device("pri") == ("adding",)
+
+
+@pytest.mark.parametrize("standby", [[], ["-device", "virtio-net-pci,id=net1,bus=rp0"]])
+def test_a_primary_without_a_standby_is_a_device_like_any_other(wire, q35, standby):
+    """Nothing hides a device whose standby is not there or wants none."""
+    w = started(wire(NEW, [*q35, *standby]))
+    w.plug("pri", "e1000e", "rp1", failover_pair_id="net1")
+
+    assert w.device("pri") == ("present",)
+
+
+def test_a_primary_may_hide_behind_what_nobody_here_knows(wire, q35):
+    """Where another monitor may have added the standby, the primary is there or hidden."""
+    w = started(wire(NEW, [*q35, "-qmp", "unix:other,server=on"]))
+    w.plug("pri", "e1000e", "rp1", failover_pair_id="net1")
+
+    assert w.device("pri") == ("adding", "present")
+
+
+SHPC = ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off", "-device", "pcie-pci-bridge,id=br0"]
+OLD_SHPC = [
+    "-M",
+    "pc",
+    "-global",
+    "PIIX4_PM.acpi-pci-hotplug-with-bridge-support=off",
+    "-device",
+    "pci-bridge,id=br0",
+]
+
+
+@pytest.mark.parametrize("argv", [SHPC, OLD_SHPC], ids=["q35", "i440fx"])
+def test_behind_a_bridge_a_reset_drops_the_request(wire, q35, argv):
+    """SHPC: as with native PCIe, what was asked back before a reset is present after it."""
+    w = started(wire(NEW, [*q35, *argv]))
+    w.plug("r1", "virtio-rng-pci", "br0", addr="1")
+    w.ok("device_del", id="r1")
+    assert w.device("r1") == ("unplugging",)
+    w.event("RESET", guest=False, reason="host-qmp-system-reset")
+
+    assert w.device("r1") == ("present",)
+
+
+def test_behind_a_bridge_what_has_no_power_goes_at_once(wire, q35):
+    """SHPC: a device plugged while the vCPUs stand still is gone with the answer to device_del."""
+    w = wire(NEW, [*q35, *SHPC])
+    w.plug("r1", "virtio-rng-pci", "br0", addr="1")
+    w.ok("device_del", id="r1")
+
+    assert w.device("r1") == ("gone",)
+
+
+def test_acpi_serves_the_bridges_of_an_old_machine_unless_told_not_to(wire, q35):
+    """i440fx without the option: a reset completes the request behind a bridge too."""
+    w = started(wire(NEW, [*q35, "-M", "pc", "-device", "pci-bridge,id=br0"]))
+    w.plug("r1", "virtio-rng-pci", "br0", addr="1")
+    w.ok("device_del", id="r1")
+    w.event("RESET", guest=False, reason="host-qmp-system-reset")
+
+    assert w.device("r1") == ("gone",)

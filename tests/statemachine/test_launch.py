@@ -26,6 +26,10 @@ from qemustate.statemachine import guards, launch
         (["-nodefaults", "-qmp", "unix:/a", "-mon", "chardev=c,mode=control"], {"others": True}),
         (["-monitor", "none", "-qmp", "unix:/a"], {"others": False}),
         (["--S"], {"autostart": False}),
+        ([], {"sleeps": True}),
+        (["-global", "ICH9-LPC.disable_s3=1"], {"sleeps": False}),
+        (["-global", "PIIX4_PM.disable_s3=1"], {"sleeps": False}),
+        (["-global", "ICH9-LPC.disable_s3=0"], {"sleeps": True}),
     ],
 )
 def test_guards_of_the_launch(argv, wanted):

@@ -307,3 +307,17 @@ def test_quit_stops_the_vcpus_without_a_word(running):
     assert w.runstate == ("shutdown",)
     assert w.vm.names("process", w.vm.process) == ("exited",)
     assert not w.rules
+
+
+@pytest.mark.parametrize(
+    ("more", "after"),
+    [([], ("running", "suspended")), (["-global", "ICH9-LPC.disable_s3=1"], ("running",))],
+)
+def test_a_guest_that_is_offered_no_sleep_arrives_awake(wire, q35, more, after):
+    """RESUME ends an incoming migration (9.0 on): the guest may have slept on the source, unless there is no S3."""
+    w = wire((10, 0, 2), [*q35, "-incoming", "defer", *more])
+    w.ok("migrate-set-capabilities", capabilities=[{"capability": "events", "state": True}])
+    w.event("RESUME")
+
+    assert w.runstate == after
+    assert (w.vm.assumptions["no-s3-no-sleep"] > 0) is bool(more)

@@ -69,21 +69,25 @@ VERBS = {
 
 #: What the rules find in the stories, and are meant to: the story is about it.
 TOLD = {
-    # SIGKILL, the watchdog's poweroff (hw/watchdog/watchdog.c) and a destination whose migration fails
+    # SIGKILL, an abort of QEMU's own, the watchdog's poweroff (hw/watchdog/watchdog.c) and a destination whose migration fails
     # (migration/migration.c process_incoming_migration_co()) end with no SHUTDOWN; a client that leaves sees none.
     "exit-unannounced": {
         "kill9", "kill9_unanswered", "watchdog_poweroff", "migration_cancelled", "migration_failed", "reconnect", "reconnect_unasked",
+        "balloon_reset", "failover_cancelled", "gpu_again",
         "amend_luks",  # 10.0 aborts
     },
-    "command-without-reply": {"kill9_unanswered", "reconnect", "amend_luks"},
+    "command-without-reply": {"kill9_unanswered", "reconnect", "amend_luks", "balloon_reset", "gpu_again"},
     # Asked for by the story: an id added twice, text that is no JSON, a command that is none, a second monitor that acts.
     "duplicate-id": {"device_add_refused"},
     "malformed": {"pipeline"},
     "command-unknown": {"pipeline", "job_refused", *VERBS},
     "stop-unexplained": {"multi_monitor"},
     # device_del of what the guest, a reset or an earlier request has taken away.
-    "use-of-gone": {"device_add_refused", "guest_eject", "guest_eject_pcie", "id_reuse", "second_device_del", "second_device_del_pcie"},
-    "guest-blinking": {"unplug_too_soon_pcie"},
+    "use-of-gone": {
+        "device_add_refused", "guest_eject", "guest_eject_pcie", "id_reuse", "second_device_del", "second_device_del_pcie",
+        "gpu", "gpu_again", "no_id", "shpc_too_soon",
+    },
+    "guest-blinking": {"unplug_too_soon_pcie", "shpc_too_soon"},
     "unplug-refused": {"dimm"},
     "backend-under-frontend": {"net"},
     # The guest's misfortunes.
@@ -96,7 +100,7 @@ TOLD = {
         "mirror_left", "stream",
     },
     "job-verb": {"backup", *VERBS},
-    "migration-failed": {"migration_cancelled"},
+    "migration-failed": {"migration_cancelled", "failover_cancelled"},
 }  # fmt: skip
 
 

@@ -56,3 +56,22 @@ def guest():
     if not found.kernel.exists() or not found.initrd.exists():
         raise NotFound("the Linux guest is not built (make guest)")
     return found
+
+
+def storage_daemon():
+    """Return the path of a qemu-storage-daemon, of whatever version. Raises NotFound where there is none."""
+    return program("qemu-storage-daemon", "usr/bin")
+
+
+def virtiofsd():
+    """Return the path of a virtiofsd, which came with QEMU up to 7.2. Raises NotFound where there is none."""
+    return program("virtiofsd", "usr/lib/qemu")
+
+
+def program(name, folder):
+    """Return the path of a program of QEMU's that needs no libraries besides the system's."""
+    for root in ("/", CACHE / f"qemu-{VERSIONS[0]}"):
+        path = Path(root) / folder / name
+        if path.exists():
+            return str(path)
+    raise NotFound(f"{name} is not installed")

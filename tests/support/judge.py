@@ -32,6 +32,8 @@ EVENTS = (
     "mhp_acpi_write_ost_status",
     "mhp_acpi_pc_dimm_deleted",
     "mhp_acpi_pc_dimm_delete_failed",
+    "vnc_client_connect",
+    "vnc_client_disconnect_finish",
 )
 
 # With -msg timestamp=on a line is pid@seconds.micros:name text (QEMU scripts/tracetool/backend/log.py).
@@ -69,14 +71,15 @@ def read_trace(text):
 class Judge:
     """Asks the second monitor every `interval` seconds, in a thread of its own, until the monitor closes.
 
-    `status` and `peripheral` are lists of [sent, received, sent_last, received_last, count, answer]: `count` equal answers in a
-    row, the first asked for at `sent` and there at `received`, the last at `sent_last` and `received_last`. The answers are the
-    status of query-status, and the sorted ids below /machine/peripheral.
+    `status`, `peripheral` and `anonymous` are lists of [sent, received, sent_last, received_last, count, answer]: `count` equal
+    answers in a row, the first asked for at `sent` and there at `received`, the last at `sent_last` and `received_last`. The
+    answers are the status of query-status, and the sorted names below /machine/peripheral and /machine/peripheral-anon.
     """
 
     def __init__(self, path, alive, interval=0.05):
         self.status = []
         self.peripheral = []
+        self.anonymous = []
         self._monitor = Monitor(path, alive=alive)
         self._interval = interval
         self._stop = threading.Event()
@@ -94,6 +97,7 @@ class Judge:
             while not self._stop.wait(self._interval):
                 self._poll(self.status, "query-status", None, lambda answer: answer["status"])
                 self._poll(self.peripheral, "qom-list", {"path": "/machine/peripheral"}, children)
+                self._poll(self.anonymous, "qom-list", {"path": "/machine/peripheral-anon"}, children)
         except Closed:
             return
 

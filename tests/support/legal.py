@@ -61,7 +61,7 @@ class Legal:
         self.owed: dict[str, int] = {}
         self.types: dict[str, str] = {}
         self.facts = {
-            "autostart": not paused, "incoming": incoming, "others": others, "starting": True, "new": True,
+            "autostart": not paused, "incoming": incoming, "others": others, "sleeps": True, "starting": True, "new": True,
             "migration-events": False, "migrate-sent": False, "reset-meanwhile": False,
         }  # fmt: skip
         self.machines = {name: walker(name, version) for name in ("runstate", "migration")}

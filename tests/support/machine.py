@@ -105,6 +105,7 @@ class Machine:
             **read_trace(log.read_text() if log.exists() else ""),
             "status": self.judge.status,
             "peripheral": self.judge.peripheral,
+            "anonymous": self.judge.anonymous,
         }
 
 

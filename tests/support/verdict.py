@@ -127,7 +127,9 @@ class Truth:
         self._times = [move[0] for move in moves]
         self._states = [moves[0][1] if moves else None, *(move[2] for move in moves)]
         self._runs = told["peripheral"]
-        self._starts = [run[0] for run in self._runs]
+        self._anonymous = told.get("anonymous", [])
+        #: When the second monitor was last asked for the devices: what was done to one since, it has not seen.
+        self.last = self._runs[-1][2] if self._runs else 0.0
         self._migration = _Course(
             "none", [(t, s.split()[-1]) for t, n, s in told["trace"] if n == "migrate_set_state"]
         )
@@ -145,22 +147,28 @@ class Truth:
 
     def devices(self, since: float, until: float) -> list[set[str]]:
         """Return the answers that may be true between two moments: sets of ids."""
-        first = max(bisect_right(self._starts, since) - 1, 0)
-        last = bisect_left(self._starts, until)
-        found = []
-        for number in range(first, min(last + 1, len(self._runs))):
-            run = self._runs[number]
-            if (
-                number < last
-                and run[3] < since
-                and number + 1 < len(self._runs)
-                and self._runs[number + 1][0] <= since
-            ):
-                continue
-            found.append(set(run[5]))
-            if run[0] <= since and until <= run[2]:
-                return [set(run[5])]
-        return found
+        return _answers(self._runs, since, until)
+
+    def anonymous(self, since: float, until: float) -> list[set[str]]:
+        """Return the same for the devices without an id: sets of QOM paths."""
+        told = _answers(self._anonymous, since, until)
+        return [{f"/machine/peripheral-anon/{name}" for name in names} for names in told]
+
+
+def _answers(runs: list[list[Any]], since: float, until: float) -> list[set[str]]:
+    """Return the answers of the second monitor that may be true between two moments."""
+    starts = [run[0] for run in runs]
+    first = max(bisect_right(starts, since) - 1, 0)
+    last = bisect_left(starts, until)
+    found = []
+    for number in range(first, min(last + 1, len(runs))):
+        run = runs[number]
+        if number < last and run[3] < since and number + 1 < len(runs) and runs[number + 1][0] <= since:
+            continue
+        found.append(set(run[5]))
+        if run[0] <= since and until <= run[2]:
+            return [set(run[5])]
+    return found
 
 
 def judge(entries: list[tuple[str, int, dict[str, Any]]], truth: Truth, where: str) -> Verdict:
@@ -180,13 +188,13 @@ def judge(entries: list[tuple[str, int, dict[str, Any]]], truth: Truth, where: s
             since, name, arguments = sent.get(json.dumps(qmp.get("id")), (now, "", {}))
             concerned = name in COMMANDS
             if name in ("device_add", "device_del"):
-                subject = str(arguments.get("id", "")).removeprefix("/machine/peripheral/")
+                subject = _subject(str(arguments.get("id", "")))
         elif kind == "event":
             stamp = qmp["timestamp"]
             since = stamp["seconds"] + stamp["microseconds"] / 1e6
             concerned = qmp["event"] in EVENTS
             if qmp["event"] == "DEVICE_DELETED":
-                subject = qmp["data"]["path"].removeprefix("/machine/peripheral/").split("/")[0]
+                subject = _subject(qmp["data"]["path"])
         apply(vm, seq, time, kind, body)
         at = f"{where}:{seq}"
         verdict.violations += [f"{at}: {rule} {about}: {said}" for rule, about, said in vm.violations]
@@ -219,10 +227,12 @@ def judge(entries: list[tuple[str, int, dict[str, Any]]], truth: Truth, where: s
                     concerned=job == about or name == "query-jobs",
                 )
         answers = truth.devices(since, now + SLACK)
-        if answers and vm.names("process", vm.process) != ("exited",):
-            _devices(
-                vm, verdict, at, answers, subject, {n for n, times in moves.items() if _quick(times, now)}
-            )
+        if name == "device_add" and not subject:
+            subject = next((it[1] for it in vm.changed if it[1].startswith(ANONYMOUS)), "")
+        quick = {n for n, times in moves.items() if _quick(times, now) or truth.last < times[-1] <= now}
+        for there in (answers, truth.anonymous(since, now + SLACK)):
+            if there and vm.names("process", vm.process) != ("exited",):
+                _devices(vm, verdict, at, there, subject, quick, anonymous=there is not answers)
     verdict.assumptions = vm.assumptions
     verdict.records = len(entries)
     return verdict
@@ -233,6 +243,17 @@ LISTED = {"present", "unplugging"}
 NOT_LISTED = {"gone", "adding", "planned"}
 
 
+#: Where devices without an id are.
+ANONYMOUS = "/machine/peripheral-anon"
+
+
+def _subject(name: str) -> str:
+    """Return the device that an id or a QOM path of it or of a child of it means: its id, or its path where it has none."""
+    if name.startswith(ANONYMOUS):
+        return "/".join(name.split("/")[:4])
+    return name.removeprefix("/machine/peripheral/").split("/")[0]
+
+
 def _moves(entries: list[tuple[str, int, dict[str, Any]]]) -> dict[str, list[float]]:
     """Return, for each device, when something was done to it: added, asked to go, deleted, reset."""
     found: dict[str, list[float]] = {}
@@ -241,13 +262,13 @@ def _moves(entries: list[tuple[str, int, dict[str, Any]]]) -> dict[str, list[flo
         qmp = body.get("qmp", {})
         name = ""
         if kind == "command" and qmp.get("execute") in ("device_add", "device_del"):
-            names[json.dumps(qmp.get("id"))] = str(qmp["arguments"].get("id", "")).removeprefix(
-                "/machine/peripheral/"
-            )
+            names[json.dumps(qmp.get("id"))] = _subject(str(qmp["arguments"].get("id", ANONYMOUS)))
         elif kind in ("reply", "failure"):
             name = names.get(json.dumps(qmp.get("id")), "")
         elif kind == "event" and qmp["event"] == "DEVICE_DELETED":
-            name = qmp["data"]["path"].removeprefix("/machine/peripheral/").split("/")[0]
+            name = _subject(qmp["data"]["path"])
+        if name.startswith(ANONYMOUS):
+            name = ANONYMOUS  # which of them a command makes is not told
         if name:
             found.setdefault(name, []).append(time / 1e6)
     return found
@@ -260,17 +281,24 @@ def _quick(times: list[float], now: float) -> bool:
 
 
 def _devices(
-    vm: VM, verdict: Verdict, at: str, answers: list[set[str]], subject: str, quick: set[str]
+    vm: VM,
+    verdict: Verdict,
+    at: str,
+    answers: list[set[str]],
+    subject: str,
+    quick: set[str],
+    *,
+    anonymous: bool,
 ) -> None:
     for name in {*vm.devices, *set.intersection(*answers)}:
-        if name.startswith("/"):
+        if name.startswith("/" if not anonymous else ANONYMOUS) is not anonymous:
             continue
         cell = vm.devices.get(name)
         # An id never heard of may be there all the same, where another monitor can add devices.
         unheard = ("gone", "present") if guards.names(vm.profile)["others"] is not False else ("gone",)
         possible = vm.names("device", cell) if cell else unheard
         truth: set[str] = set()
-        if name in quick:
+        if (ANONYMOUS if anonymous else name) in quick:
             verdict.unseen += 1
             truth = LISTED | NOT_LISTED
         for answer in answers:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from qemustate.statemachine import guards
+from qemustate.statemachine.effects import anonymous
 from qemustate.statemachine.state import VM, DeviceCell
 from qemustate.statemachine.stepping import (
+    ANONYMOUS,
+    PERIPHERAL,
     describe_device,
     device,
     device_name,
@@ -33,6 +36,7 @@ def device_added(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     """``device_add`` was answered: a new bearer of the id; an earlier one's DEVICE_DELETED may be due."""
     name = _identified(data)
     if not name:
+        anonymous.added(vm, data)
         return
     cell, watcher = device(vm, name, ours=True), vm.watch.device
     if cell.belief & watcher.of(GOING) and cell.kind & _MAY_BE_OTHER:
@@ -56,6 +60,8 @@ def device_add_refused(vm: VM, data: dict[str, Any], answer: Any) -> None:
         cell = device(vm, name)
         step_device(vm, device_name(name), cell, trigger)
         cell.refused = desc
+    else:
+        anonymous.refused(vm, str(answer.get("desc", "")))
 
 
 def device_del_taken(vm: VM, data: dict[str, Any], _answer: Any) -> None:
@@ -117,18 +123,26 @@ def device_deleted(vm: VM, data: dict[str, Any], _answer: Any) -> None:
             cell.since, cell.cause = vm.seq, "DEVICE_DELETED"
             vm.changed.append(("device", name, ("gone",), cell))
         return
-    parent = path.removeprefix("/machine/peripheral/").split("/")[0]
-    if path.startswith("/machine/peripheral/") and parent in vm.devices:
-        if vm.devices[parent].doubtful:
-            _race(vm, parent, vm.devices[parent])
-            _perhaps(vm, parent, vm.devices[parent], "DEVICE_DELETED child")
-        elif not vm.devices[parent].outstanding:
-            _race(vm, parent, vm.devices[parent])
-            step_device(vm, parent, vm.devices[parent], "DEVICE_DELETED child")
-    elif path.count("/") == 3 and path.startswith("/machine/"):
+    parent = device_name("/".join(path.split("/")[:4]))
+    if path.count("/") > 3:
+        if cell_ := vm.devices.get(parent):
+            _child_deleted(vm, parent, cell_)
+    elif path.startswith("/machine/"):
+        if path.startswith(ANONYMOUS):
+            anonymous.told(vm, path)
         cell = device(vm, path)
         cell.belief = vm.watch.device.of(("present",)) if not cell.since else cell.belief
         step_device(vm, path, cell, "DEVICE_DELETED")
+
+
+def _child_deleted(vm: VM, parent: str, cell: DeviceCell) -> None:
+    """A device's child object was deleted: the device has left, unless an earlier bearer of its id is meant."""
+    if cell.doubtful:
+        _race(vm, parent, cell)
+        _perhaps(vm, parent, cell, "DEVICE_DELETED child")
+    elif not cell.outstanding:
+        _race(vm, parent, cell)
+        step_device(vm, parent, cell, "DEVICE_DELETED child")
 
 
 def _perhaps(vm: VM, name: str, cell: DeviceCell, trigger: str) -> None:
@@ -181,22 +195,28 @@ def ost(vm: VM, data: dict[str, Any], _answer: Any) -> None:
 
 
 def negotiated(vm: VM, data: dict[str, Any], _answer: Any) -> None:
-    """FAILOVER_NEGOTIATED: the hidden primary of that device is plugged now."""
+    """FAILOVER_NEGOTIATED: the hidden primary of that device is plugged now, and one that is added later is not hidden."""
+    pair = str(data.get("device-id", ""))
+    if pair in vm.devices:
+        vm.devices[pair].standby = "negotiated"
     for name, cell in vm.devices.items():
-        if cell.failover and cell.failover == data.get("device-id"):
+        if cell.failover and cell.failover == pair:
             step_device(vm, name, cell, "negotiated")
 
 
 def qom_list(vm: VM, data: dict[str, Any], answer: Any) -> None:
-    """``qom-list /machine/peripheral`` names every device with an id that the machine has."""
-    if data.get("path") != "/machine/peripheral" or not isinstance(answer, list):
+    """``qom-list`` names every device there is: ``/machine/peripheral`` those with an id, ``peripheral-anon`` the others."""
+    where = str(data.get("path", "")).rstrip("/") + "/"
+    if where not in (PERIPHERAL, ANONYMOUS) or not isinstance(answer, list):
         return
-    listed = {
-        x["name"] for x in answer if isinstance(x, dict) and str(x.get("type", "")).startswith("child<")
-    }
+    types = {x["name"]: str(x.get("type", "")) for x in answer if isinstance(x, dict)}
+    listed = {name: type_[6:-1] for name, type_ in types.items() if type_.startswith("child<")}
+    if where == ANONYMOUS:
+        anonymous.listed(vm, listed)
+        return
     watcher = vm.watch.device
     there, not_there = watcher.of(IN_QOM), watcher.of(NOT_IN_QOM)
-    for name in listed - vm.devices.keys():
+    for name in listed.keys() - vm.devices.keys():
         cell = heard_of(
             vm, name, watcher.of(IN_QOM if vm.late or vm.profile & guards.may("others") else ("gone",))
         )

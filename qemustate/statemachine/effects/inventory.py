@@ -7,10 +7,8 @@ from typing import Any
 
 from qemustate.statemachine.graph import put
 from qemustate.statemachine.state import BACKENDS, VM, Cell
-from qemustate.statemachine.stepping import backend, device, narrow, settle, step_device
+from qemustate.statemachine.stepping import PERIPHERAL, backend, device, narrow, settle, step_device
 from qemustate.statemachine.tables.device import IN_QOM, NOT_IN_QOM
-
-_PERIPHERAL = "/machine/peripheral/"
 
 
 def _named(vm: VM, kind: str, names: Iterable[str], *, all_of_them: bool, said: str) -> None:
@@ -78,10 +76,10 @@ def query_memdevs(vm: VM, _data: dict[str, Any], answer: Any) -> None:
 
 def query_cpus(vm: VM, _data: dict[str, Any], answer: Any) -> None:
     """``query-hotpluggable-cpus``: a vCPU that is plugged has a path, with its id if it was given one."""
-    paths = [it["qom-path"] for it in answer if str(it.get("qom-path", "")).startswith(_PERIPHERAL)]
+    paths = [it["qom-path"] for it in answer if str(it.get("qom-path", "")).startswith(PERIPHERAL)]
     _devices(
         vm,
-        [path[len(_PERIPHERAL) :].split("/")[0] for path in paths],
+        [path[len(PERIPHERAL) :].split("/")[0] for path in paths],
         said="query-hotpluggable-cpus",
         drivers=("-cpu", "-cpu-core"),
     )
@@ -104,8 +102,8 @@ def query_block(vm: VM, _data: dict[str, Any], answer: Any) -> None:
     names = []
     for it in answer:
         path = str(it.get("qdev", ""))
-        if path.startswith(_PERIPHERAL):
-            names.append(path[len(_PERIPHERAL) :].split("/", maxsplit=1)[0])
+        if path.startswith(PERIPHERAL):
+            names.append(path[len(PERIPHERAL) :].split("/", maxsplit=1)[0])
             _on(vm, names[-1], it.get("inserted", {}).get("node-name", ""))
     _devices(vm, names, said="query-block")
 

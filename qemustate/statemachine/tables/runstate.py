@@ -65,6 +65,7 @@ _VM_STOP = "system/cpus.c do_vm_stop()"
 _VM_START = "system/cpus.c vm_prepare_start()"
 _MAIN_LOOP = "system/runstate.c main_loop_should_exit()"
 _MIGRATION = "migration/migration.c"
+_INCOMING = f"{_MIGRATION} process_incoming_migration_bh()"
 
 
 def _stop_rows() -> list[Row]:
@@ -141,8 +142,9 @@ _ROWS: list[Row] = [
     *rows("RESUME", _STARTABLE, "running", cause="cont", ref=_VM_START),
     *rows("RESUME", "finish-migrate", "running", cause="migration ended", ref=f"{_MIGRATION} migration_iteration_finish()"),
     *rows("RESUME", "paused+s save-vm+s restore-vm+s finish-migrate+s", "suspended", cause="cont", since="9.0", ref=_VM_START),
-    *rows("RESUME", "inmigrate inmigrate-S", "running", cause="incoming migration", ref=f"{_MIGRATION} process_incoming_migration_bh()"),
-    *rows("RESUME", "inmigrate inmigrate-S", "suspended", cause="incoming migration", since="9.0", ref=f"{_MIGRATION} process_incoming_migration_bh()"),
+    *rows("RESUME", "inmigrate inmigrate-S", "running", when="sleeps", cause="incoming migration", ref=_INCOMING),
+    *rows("RESUME", "inmigrate inmigrate-S", "running", when="!sleeps", cause="incoming migration", assume="no-s3-no-sleep", ref=_INCOMING),
+    *rows("RESUME", "inmigrate inmigrate-S", "suspended", when="sleeps", cause="incoming migration", since="9.0", ref=_INCOMING),
     # --- RESET: the machine was reset; the vCPUs go on, stand still, or wait for the launch
     *rows("RESET", f"running inmigrate inmigrate-S {_FINISHING}", "=", ref=_MAIN_LOOP),
     *rows("RESET", f"{_RESETTABLE} paused+s restore-vm+s shutdown+s suspended", "prelaunch", cause="reset", ref=_MAIN_LOOP),
@@ -192,10 +194,10 @@ _ROWS: list[Row] = [
     *rows("MIGRATION ended", "finish-migrate+p", "postmigrate", cause="migration ended", until="9.0", ref=f"{_MIGRATION} migration_iteration_finish()"),
     *rows("MIGRATION ended", "finish-migrate+p", f"{_RESTORED} paused+s", cause="migration ended", since="8.2", ref=f"{_MIGRATION} migration_iteration_finish(): vm_resume(s->vm_old_state)"),
     # --- Incoming migration: ends with RESUME, or silently in the state the source had
-    *rows("incoming completed", f"running suspended {_STOPPED} {_STOPPED_S}", "=", ref=f"{_MIGRATION} process_incoming_migration_bh()"),
-    *rows("incoming completed", "inmigrate inmigrate-S", _RESTORED, cause="incoming migration", ref=f"{_MIGRATION} process_incoming_migration_bh()"),
-    *rows("incoming completed", "inmigrate inmigrate-S", "paused+s", cause="incoming migration", since="9.0", ref=f"{_MIGRATION} process_incoming_migration_bh()"),
-    *rows(SILENT, "inmigrate inmigrate-S", _RESTORED, when="incoming !migration-events !new", cause="incoming migration", ref=f"{_MIGRATION} process_incoming_migration_bh()"),
+    *rows("incoming completed", f"running suspended {_STOPPED} {_STOPPED_S}", "=", ref=_INCOMING),
+    *rows("incoming completed", "inmigrate inmigrate-S", _RESTORED, cause="incoming migration", ref=_INCOMING),
+    *rows("incoming completed", "inmigrate inmigrate-S", "paused+s", when="sleeps", cause="incoming migration", since="9.0", ref=_INCOMING),
+    *rows(SILENT, "inmigrate inmigrate-S", _RESTORED, when="incoming !migration-events !new", cause="incoming migration", ref=_INCOMING),
     *rows("events on", "inmigrate inmigrate-S", "=", when="incoming", assume="events-in-time", ref="qapi/migration.json MigrationCapability events"),
     *rows("events on", "inmigrate inmigrate-S", "=", when="!incoming"),
     *rows("events on", f"{_STOPPED} {_STOPPED_S} {_FINISHING} running suspended", "=", when="!incoming"),
