@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 
 import pytest
@@ -17,9 +18,11 @@ from qemustate.errors import (
     OperationRefused,
     OutcomeUnknown,
     QemuGone,
+    RecordingFailed,
 )
 from qemustate.events.reader import LogReader
 from qemustate.hardware.properties import Blockdev, Device, Object
+from qemustate.vm import virtual_machine
 from qemustate.vm.helpers import Helper
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -412,3 +415,58 @@ def test_devices_find_their_places(qemu, tmp_path):
             assert {vm.state["devices"][f"d{number}"]["bus"] for number in range(3)} == {"scsi0.0"}
 
     run(scenario)
+
+
+def test_a_wedged_qemu(argv, tmp_path, monkeypatch):
+    """A QEMU that answers nothing makes a plug unknown, and done when it goes on; closing a VM that is wedged kills it."""
+    monkeypatch.setattr(virtual_machine, "_LEAVING", 0.2)
+
+    async def scenario():
+        async with VirtualMachine.launch(argv, log=tmp_path / "log", deadline=0.1) as vm:
+            os.kill(vm.pid, signal.SIGSTOP)
+            plug = vm.plug(*disk("d0"), deadline=0.3)
+            with pytest.raises(OutcomeUnknown):
+                await plug
+            assert vm.state["monitor"]["is"] == "stalled"
+            assert vm.state["monitor"]["stalled"]["command"] == "blockdev-add"
+            os.kill(vm.pid, signal.SIGCONT)
+            assert (await plug.settled())["is"] == "present"
+            os.kill(vm.pid, signal.SIGSTOP)
+        return vm.state
+
+    assert run(scenario)["process"]["exit"] == {"signal": 9}
+
+
+def test_a_monitor_that_another_client_holds(argv, tmp_path):
+    """While somebody else has our monitor nothing is sure and nothing is lost: what was asked for is done when they leave."""
+
+    async def scenario():
+        async with VirtualMachine.launch(argv, log=tmp_path / "log", deadline=0.1) as vm:
+            with socket.socket(socket.AF_UNIX) as other:
+                other.connect(str(tmp_path / "log.d" / "monitor"))
+                vm._session.monitor.close()
+                plug = vm.plug(*disk("d0"), deadline=0.5)
+                with pytest.raises(OutcomeUnknown):
+                    await plug
+                assert vm.state["monitor"]["is"] == "held"
+            assert (await plug.settled())["is"] == "present"
+
+    run(scenario)
+
+
+def test_a_full_disk_leaves_the_vm_alone(argv, small_disk, filled, tmp_path):
+    """Where the log cannot be written nothing that changes something is sent, looking goes on, and so does quitting."""
+
+    async def scenario():
+        async with VirtualMachine.launch(argv, log=small_disk / "log", folder=tmp_path / "run") as vm:
+            await vm.plug(*disk("d0"))
+            filler = filled(small_disk)
+            with pytest.raises((OperationRefused, RecordingFailed), match="No space left"):
+                await asyncio.gather(*(vm.plug(*disk(f"e{number}")) for number in range(50)))
+            assert (await vm.execute("query-status"))["running"] is False
+            filler.unlink()
+            await vm.unplug("d0")
+            filled(small_disk)
+        return vm.state
+
+    assert run(scenario)["process"]["exit"] == {"status": 0}
