@@ -17,6 +17,7 @@ from qemustate.hardware.properties import Device, Part
 from qemustate.vm import resizing
 from qemustate.vm.job import Job
 from qemustate.vm.places import hotplug_kind, topology
+from qemustate.vm.probe import probe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -118,9 +119,22 @@ class Verbs:
             placed.append(part)
         return placed
 
-    def advice(self, device: Device) -> list[str]:
-        """Return what speaks against plugging a device, a sentence each, before QEMU says it; nothing if all is well."""
-        return topology(self._recorder.vm).check(device)
+    async def advice(self, *parts: Part) -> list[str]:
+        """Return what speaks against plugging these parts, a sentence each, before QEMU says it; nothing if all is well.
+
+        Their properties are held against what this QEMU says of itself, which is asked of a short-lived one the first
+        time and kept (:mod:`qemustate.vm.probe`); the devices' places against what is there.
+        """
+        devices = [part for part in parts if isinstance(part, Device)]
+        binary = str(self._recorder.vm.spawned["binary"])
+        known = await asyncio.to_thread(probe, binary, [device.kind for device in devices])
+        found = [
+            f"{part.option} {part.id or part.kind}: {problem}"
+            for part in parts
+            for problem in known.check(part)
+        ]
+        places = topology(self._recorder.vm)
+        return found + [text for device in devices for text in places.check(device)]
 
     def unplug(
         self, name: str, *, deadline: float | None = None, correlation: str | None = None
