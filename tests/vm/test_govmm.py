@@ -3,7 +3,9 @@
 import asyncio
 import fcntl
 import os
+import socket
 import struct
+import threading
 
 import pytest
 from support.vhost_user import VhostUser
@@ -13,6 +15,8 @@ from qemustate.errors import CommandRefused, OperationRefused
 from qemustate.hardware import bridges, characters, devices, memory, network, platform, sharing, storage
 from qemustate.hardware.config import Config
 from qemustate.hardware.properties import Blockdev, Device, Fd
+from qemustate.qmp.blocking import Client
+from qemustate.qmp.messages import Event
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -329,3 +333,25 @@ def test_an_error_has_its_class_and_its_words(config, tmp_path):
                 await vm.execute("device_add", dict(Device(driver="virtio-rng-pci", id="r0", bus="rp1", addr="20")))  # fmt: skip
 
     run(scenario)
+
+
+def test_an_event_before_the_greeting():
+    """What a QEMU says before it greets is an event like any other, and the greeting is waited for."""
+    event = b'{"timestamp": {"seconds": 1, "microseconds": 454749}, "event": "STOP"}\r\n'
+    greeting = b'{"QMP": {"version": {"qemu": {"micro": 0, "minor": 0, "major": 4}}, "capabilities": []}}\r\n'
+    ours, theirs = socket.socketpair()
+    seen = []
+
+    def answer():
+        theirs.recv(4096)
+        theirs.sendall(b'{"return": {}, "id": "1"}\r\n')
+
+    with theirs:
+        theirs.sendall(event + greeting)
+        server = threading.Thread(target=answer)
+        server.start()
+        with Client.connect(ours, timeout=10, on_messages=seen.extend) as client:
+            assert client.connection.greeting.version == (4, 0, 0)
+        server.join()
+    [stop] = [it for it in seen if isinstance(it, Event)]
+    assert (stop.name, stop.time) == ("STOP", 1_454_749)
