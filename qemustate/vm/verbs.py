@@ -114,7 +114,9 @@ class Verbs:
         placed: list[Part] = []
         for part in parts:
             if isinstance(part, Device):
-                part = part if "bus" in part else places.place(part)
+                # A vCPU's place is its numbers, and which there are only QEMU knows.
+                named = "bus" in part or part.kind.endswith(("-cpu", "-cpu-core"))
+                part = part if named else places.place(part)
                 places.occupy(part)
             placed.append(part)
         return placed
