@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any
 
 from qemustate.errors import BadInput, QemustateError
@@ -147,10 +148,13 @@ class Verbs:
         (:mod:`qemustate.hardware.release`): it joins it, or sends the request once more; ``how`` tells which.
         """
         vm = self._recorder.vm
-        policy = release.policy(hotplug_kind(vm.devices.get(name)))
+        cell = vm.devices.get(name)
+        policy = release.policy(hotplug_kind(cell))
         if (busy := self._operations.find("unplug", name)) is not None:
             busy.how = "joined"
-            if policy.again == "repeat":
+            asked = cell.asked if cell else 0
+            waited = time.time() - asked / 1_000_000
+            if asked and policy.again == "repeat" and waited >= policy.again_after / 1000:
                 busy.how = "repeated"
                 self._keep(asyncio.ensure_future(self._again(name)))
             return busy
