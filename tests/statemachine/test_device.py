@@ -195,6 +195,23 @@ def test_a_sync_bus_frees_the_id_before_the_event(wire, q35, version):
     assert w.device("tab") == ("gone",)
 
 
+def test_a_plan_does_not_forget_who_still_leaves(wire, q35):
+    """A plug that is begun before DEVICE_DELETED of the id's earlier bearer has come: that event is the earlier one's, and the next the new one's."""
+    w = started(wire(NEW, q35))
+    w.plug("vd1")
+    w.ok("device_del", id="vd1")
+    child_deleted(w, "vd1", "virtio-backend")
+    w.put("begun", {"intent": "plug", "correlation": "1", "subject": "vd1"})
+    assert w.device("vd1") == ("gone",)
+    w.plug("vd1")
+    w.put("ended", {"intent": "plug", "correlation": "1", "subject": "vd1", "outcome": "done", "why": ""})
+    deleted(w, "vd1")
+    assert w.device("vd1") == ("present",)
+    deleted(w, "vd1")
+    assert w.device("vd1") == ("gone",)
+    assert not w.rules
+
+
 def test_a_guest_may_eject_unasked(wire, q35):
     """DEVICE_DELETED with no request is the guest's own doing, and no violation."""
     w = started(wire(NEW, q35))

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support.linux import Linux
 
 from qemustate.events.reader import LogReader
 from qemustate.statemachine.fold import apply
@@ -115,3 +116,9 @@ def no_leaks():
     before = descriptors()
     yield
     assert descriptors() == before
+
+
+@pytest.fixture
+def linux(qemu, guest, tmp_path):
+    """Return a support.linux.Linux, which starts VMs with the small Linux guest."""
+    return Linux(qemu, guest, tmp_path)

@@ -58,8 +58,8 @@ _ROWS: list[Row] = [
     *rows("launched", "gone adding planned", "present", when="!failover", cause="command line", ref="-device"),
     *rows("launched", "gone adding planned", "hidden", when="failover", cause="command line", ref="-device failover_pair_id="),
     *rows("launched", _THERE, "="),
-    *rows("planned", "gone leaving", "planned", cause="intent", ref="a record of ours: an intent"),
-    *rows("planned", f"{_THERE} planned adding hidden ejected", "="),
+    *rows("planned", "gone", "planned", cause="intent", ref="a record of ours: an intent"),
+    *rows("planned", f"{_THERE} planned adding hidden ejected leaving", "=", ref="who leaves is still to be announced, and not the one to come"),
     *rows("plan ended", "planned", "gone", ref="a record of ours: the intent is over"),
     *rows("plan ended", _ANY.replace(" planned ", " "), "="),
     # --- plug
