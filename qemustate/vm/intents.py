@@ -144,7 +144,8 @@ def powerdown(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], 
     """``system_powerdown``: POWERDOWN is only the request; the guest's SHUTDOWN is its end."""
     return Intent(
         "powerdown", subject, arguments, steps,
-        done=lambda vm: _exited(vm) or _runstate(vm) == ("shutdown",),
+        # Without -no-shutdown the run state is the same for a moment, on the way out.
+        done=lambda vm: _exited(vm) or (_runstate(vm) == ("shutdown",) and vm.process.belief == vm.watch.process.bit["running"]),
         settles="SHUTDOWN, which the guest may never send", recovery="resend",
     )  # fmt: skip
 

@@ -66,7 +66,7 @@ class Verbs:
         return self.begin("reset", Step("system_reset", {}), deadline=deadline, correlation=correlation)
 
     def powerdown(self, *, deadline: float | None = None, correlation: str | None = None) -> Operation:
-        """Ask the guest to power off (``system_powerdown``); done when it has, and QEMU has ended or is in ``shutdown``."""
+        """Ask the guest to power off (``system_powerdown``); done when it has, and QEMU has ended or, with ``-no-shutdown``, is in ``shutdown``."""
         return self.begin(
             "powerdown", Step("system_powerdown", {}), deadline=deadline, correlation=correlation
         )
