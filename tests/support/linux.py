@@ -14,8 +14,6 @@ BASE = ["-M", "q35,accel=tcg", "-cpu", "max", "-display", "none", "-nodefaults",
 NATIVE = ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
 
 
-
-
 def bounded(scenario, seconds=150):
     """Run a scenario; raise TimeoutError when it takes longer than that."""
 

@@ -44,12 +44,14 @@ def test_a_disk_behind_a_root_port_comes_and_goes(linux, bus):
 
     async def scenario():
         async with linux.boot(*bus, *PORTS) as (vm, shell):
-            await vm.plug(*disk("d0", "rp0"), deadline=30)
-            await shell.settles("test -e /sys/block/vda")
-            # Another one meanwhile: they do not wait for one another.
-            both = vm.unplug("d0", deadline=60), vm.plug(*disk("d1", "rp1"), deadline=30)
-            await asyncio.gather(*both)
+            # At the same time: they do not wait for one another.
+            await asyncio.gather(
+                vm.plug(*disk("d0", "rp0"), deadline=30), vm.plug(*disk("d1", "rp1"), deadline=30)
+            )
+            await shell.settles("test -e /sys/block/vda && test -e /sys/block/vdb")
+            await vm.unplug("d0", deadline=60)
             assert (vm.state.device("d0"), vm.state.node("d0-node")) == ("gone", "gone")
+            assert vm.state.device("d1") == "present"
             await vm.plug(*disk("d0", "rp0"), deadline=30)
             await shell.settles("test -e /sys/block/vda && test -e /sys/block/vdb")
             assert vm.state["devices"]["d0"]["generation"] == 2
@@ -127,7 +129,6 @@ def test_firmware_does_not_hear_the_power_button(linux):
             await powerdown.settled()
 
     bounded(scenario)
-    # On the way out QEMU says whose wish it was, and the host's is no powerdown.
     assert told(linux.folder / "log")[:2] == [("POWERDOWN", None), ("SHUTDOWN", "host-qmp-quit")]
 
 
