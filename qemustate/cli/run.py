@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Any, Final
 from qemustate.cli.common import add_parser as add
 from qemustate.cli.common import complain, print_json
 from qemustate.cli.lines import Changes
-from qemustate.errors import BadInput
+from qemustate.errors import BadInput, LaunchFailed, MonitorUnavailable, OutcomeUnknown
 from qemustate.events.reader import LogReader
 from qemustate.events.writer import LogWriter, WriterState
 from qemustate.hardware.config import Config
+from qemustate.hardware.properties import Device
 from qemustate.replay.check import check, plain
 from qemustate.replay.source import Source
 from qemustate.statemachine import describe
 from qemustate.statemachine.fold import apply
 from qemustate.statemachine.state import VM
 from qemustate.vm.foreground import run_qemu
+from qemustate.vm.probe import probe
 from qemustate.vm.recorder import open_recorder
 
 if TYPE_CHECKING:
@@ -32,9 +34,9 @@ if TYPE_CHECKING:
 
 _MORE: Final = """\
 VM.toml holds a command line in QEMU's own names: options at the top, a table for an option of key=value or a
-device, [[device]] for one of several, qemu for the program; - is standard input. One QMP monitor of ours is
-added. A line is printed for each record that changed something, and the state at the end. The first ^C asks
-QEMU to quit, another one kills it.
+device, [[device]] for one of several, qemu for the program; - is standard input. It is held against what that
+QEMU says of itself. One QMP monitor of ours is added. A line is printed for each record that changed something,
+and the state at the end. The first ^C asks QEMU to quit, another one kills it.
 
 exit status:
   0  QEMU ended with status 0
@@ -96,9 +98,19 @@ def _command_line(words: list[str]) -> list[str]:
     if words[:1] == ["--"] and len(words) > 1:
         return words[1:]
     if len(words) == 1 and words != ["--"]:
-        return Config.from_toml(sys.stdin.read() if words == ["-"] else Path(words[0])).argv()
+        config = Config.from_toml(sys.stdin.read() if words == ["-"] else Path(words[0]))
+        _check(config, words[0])
+        return config.argv()
     seen = " ".join(words) or "nothing"
     raise BadInput("qemustate run", expected="a VM.toml, or -- and a QEMU command line after it", seen=seen)
+
+
+def _check(config: Config, source: str) -> None:
+    """Raise BadInput for the first thing that this QEMU would refuse; where it cannot be asked, it will say so itself."""
+    with contextlib.suppress(LaunchFailed, MonitorUnavailable, OutcomeUnknown):
+        devices = [part.kind for part in config.parts() if isinstance(part, Device)]
+        for problem in probe(config.qemu, devices).check_config(config):
+            raise BadInput(source, problem.path, expected=problem.expected, seen=problem.seen)
 
 
 @contextlib.contextmanager

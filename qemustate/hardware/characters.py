@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qemustate.hardware.platform import virtio
+from qemustate.hardware.platform import Machine, virtio
 from qemustate.hardware.properties import Chardev, Device, Fd
 
 
@@ -17,7 +17,7 @@ def socket(id: str, path: str | Fd, *, server: bool = True) -> Chardev:
     return Chardev(backend="socket", id=id, **address, server=server, **({"wait": False} if server else {}))
 
 
-def virtio_serial(id: str, *, machine: str = "q35", **properties: Any) -> Device:
+def virtio_serial(id: str, *, machine: Machine = "q35", **properties: Any) -> Device:
     """Return a controller of virtio ports (``max_ports``); its bus is called ``ID.0``."""
     return virtio("virtio-serial", machine, id=id, **properties)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qemustate.hardware.platform import virtio
+from qemustate.hardware.platform import Machine, virtio
 from qemustate.hardware.properties import Device, Object
 
 
@@ -16,7 +16,7 @@ def rng(
     id: str,
     *,
     filename: str = "/dev/urandom",
-    machine: str = "q35",
+    machine: Machine = "q35",
     **properties: Any,
 ) -> tuple[Object, Device]:
     """Return random numbers of the host; ``max-bytes`` in each ``period`` (milliseconds) at most."""
@@ -24,7 +24,7 @@ def rng(
     return source, virtio("virtio-rng", machine, id=id, rng=source.id, **properties)
 
 
-def balloon(id: str, *, machine: str = "q35", **properties: Any) -> Device:
+def balloon(id: str, *, machine: Machine = "q35", **properties: Any) -> Device:
     """Return the balloon that takes memory back: ``deflate-on-oom``, ``free-page-reporting``."""
     return virtio("virtio-balloon", machine, id=id, **properties)
 

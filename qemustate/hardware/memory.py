@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qemustate.hardware.platform import virtio
+from qemustate.hardware.platform import Machine, virtio
 from qemustate.hardware.properties import Device, Object
 
 
@@ -62,7 +62,7 @@ def virtio_mem(
     backend: Object,
     *,
     requested: int = 0,
-    machine: str = "q35",
+    machine: Machine = "q35",
     **properties: Any,
 ) -> tuple[Object, Device]:
     """Return memory that grows and shrinks up to the backend's size, as ``requested-size`` asks of the guest."""

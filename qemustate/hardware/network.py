@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qemustate.hardware.platform import transport, virtio
+from qemustate.hardware.platform import Machine, transport, virtio
 from qemustate.hardware.properties import Device, Fd, Netdev
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def nic(
     *,
     mac: str = "",
     queues: int = 1,
-    machine: str = "q35",
+    machine: Machine = "q35",
     **properties: Any,
 ) -> tuple[Netdev, Device]:
     """Return a virtio network card over a netdev; with several ``queues``, on PCI an interrupt for each direction."""
@@ -58,7 +58,7 @@ def nic(
     return netdev, virtio("virtio-net", machine, id=id, netdev=netdev.id, **more, **several, **properties)
 
 
-def vsock(id: str, cid: int, *, fd: int | None = None, machine: str = "q35", **properties: Any) -> Device:
+def vsock(id: str, cid: int, *, fd: int | None = None, machine: Machine = "q35", **properties: Any) -> Device:
     """Return a vsock device: ``cid`` is the guest's address, ``fd`` an open /dev/vhost-vsock if QEMU is not to open it."""
     more: dict[str, Any] = {} if fd is None else {"vhostfd": Fd(fd)}
     return virtio("vhost-vsock", machine, id=id, **{"guest-cid": cid}, **more, **properties)

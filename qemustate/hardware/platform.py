@@ -8,6 +8,7 @@ Source: QEMU ``qemu-options.hx``, ``hw/virtio/`` for names of virtio devices.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from qemustate.hardware.properties import Blockdev, Device, Fd, Object
@@ -15,18 +16,23 @@ from qemustate.hardware.properties import Blockdev, Device, Fd, Object
 #: What virtio devices are attached by.
 Transport = Literal["pci", "ccw", "device"]
 
+#: A machine: its type, or all of ``-machine``.
+Machine = str | Mapping[str, Any]
 
-def transport(machine: str) -> Transport:
-    """Return what virtio devices of a machine type are attached by: never a matter of the host.
+
+def transport(machine: Machine) -> Transport:
+    """Return what virtio devices of a machine are attached by, by its type or its map: never a matter of the host.
 
     ``ccw`` on s390x, ``device`` (virtio-mmio) on microvm, which has a PCI bus only with ``pcie=on``, else ``pci``.
     """
-    if machine.startswith("s390"):
+    settings = {"type": machine} if isinstance(machine, str) else machine
+    kind = str(settings.get("type", ""))
+    if kind.startswith("s390"):
         return "ccw"
-    return "device" if machine.startswith("microvm") else "pci"
+    return "device" if kind.startswith("microvm") and settings.get("pcie") not in (True, "on") else "pci"
 
 
-def virtio(name: str, machine: str, **properties: Any) -> Device:
+def virtio(name: str, machine: Machine, **properties: Any) -> Device:
     """Return a virtio device: ``virtio("virtio-blk", "q35")`` is a virtio-blk-pci."""
     return Device(driver=f"{name}-{transport(machine)}", **properties)
 

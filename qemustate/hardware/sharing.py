@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from qemustate.hardware.network import nic
-from qemustate.hardware.platform import virtio
+from qemustate.hardware.platform import Machine, virtio
 from qemustate.hardware.properties import Chardev, Device, Fsdev, Netdev
 
 
@@ -18,7 +18,7 @@ def ninep(
     tag: str,
     *,
     security_model: str = "none",
-    machine: str = "q35",
+    machine: Machine = "q35",
     **properties: Any,
 ) -> tuple[Fsdev, Device]:
     """Return a folder shared by 9p, which the guest mounts by ``tag``; QEMU can plug it at launch only.
@@ -34,7 +34,7 @@ def virtio_fs(
     chardev: Chardev,
     tag: str,
     *,
-    machine: str = "q35",
+    machine: Machine = "q35",
     **properties: Any,
 ) -> tuple[Chardev, Device]:
     """Return a folder that virtiofsd serves at ``chardev``; the VM's memory must be shared (``share=on``)."""
@@ -45,7 +45,7 @@ def vhost_user_disk(
     id: str,
     chardev: Chardev,
     *,
-    machine: str = "q35",
+    machine: Machine = "q35",
     **properties: Any,
 ) -> tuple[Chardev, Device]:
     """Return a disk that another process serves; its size and block size are that process's to tell."""
@@ -56,7 +56,7 @@ def vhost_user_scsi(
     id: str,
     chardev: Chardev,
     *,
-    machine: str = "q35",
+    machine: Machine = "q35",
     **properties: Any,
 ) -> tuple[Chardev, Device]:
     """Return a SCSI controller that another process serves."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qemustate.hardware.platform import virtio
+from qemustate.hardware.platform import Machine, virtio
 from qemustate.hardware.properties import Blockdev, Device, Fd
 
 
@@ -25,6 +25,7 @@ def node(
 ) -> Blockdev:
     """Return a block node over a file (``protocol`` file) or a block device of the host (host_device).
 
+    A descriptor in place of the path must be open as the node is to be: for reading and writing, or for reading alone.
     ``aio`` is threads, native or io_uring. Other properties, ``read-only``, ``discard``, ``cache``, are the node's, and QEMU
     hands them down to the file below it.
     """
@@ -36,14 +37,14 @@ def disk(
     id: str,
     drive: Blockdev,
     *,
-    machine: str = "q35",
+    machine: Machine = "q35",
     **properties: Any,
 ) -> tuple[Blockdev, Device]:
     """Return a virtio disk over a node."""
     return drive, virtio("virtio-blk", machine, id=id, drive=drive.id, **properties)
 
 
-def scsi_controller(id: str, *, machine: str = "q35", **properties: Any) -> Device:
+def scsi_controller(id: str, *, machine: Machine = "q35", **properties: Any) -> Device:
     """Return a virtio SCSI controller; its bus is called ``ID.0``."""
     return virtio("virtio-scsi", machine, id=id, **properties)
 

@@ -183,6 +183,29 @@ def test_a_toml_is_a_command_line(qemu, tmp_path, given):
     assert vm["devices"]["rng0"]["driver"] == "virtio-rng-pci"
 
 
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ('machine = "q36"', "VM.toml, machine.type: expected a machine of this QEMU, q35, saw q36"),
+        (
+            '[[device]]\ndriver = "virtio-rng-pci"\nid = "r0"\nmax-bytes = "1k"',
+            'VM.toml, device r0: max-bytes: expected uint64, saw "1k"',
+        ),
+        (
+            '[[netdev]]\ntype = "user"\nid = "n0"\nrestrict = "on"',
+            'VM.toml, netdev n0: restrict: expected boolean, saw "on"',
+        ),
+    ],
+)
+def test_what_this_qemu_would_refuse_is_named_before(qemu, tmp_path, text, complaint):
+    """A property of the wrong type and a machine that is not there are one line that names the place."""
+    (tmp_path / "VM.toml").write_text(f'qemu = "{qemu.binary}"\n{text}\n')
+    ended = run("VM.toml", cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert complaint in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
 def test_a_log_in_use_is_named(qemu, tmp_path):
     """A second writer of the same log is refused, and the first goes on."""
     log = tmp_path / "vm.log"

@@ -39,6 +39,8 @@ def every_virtio_device(machine):
         ("s390-ccw-virtio", "ccw"),
         ("s390-ccw-virtio-9.0", "ccw"),
         ("microvm", "device"),
+        ({"type": "microvm", "pcie": True}, "pci"),
+        ({"type": "s390-ccw-virtio", "accel": "tcg"}, "ccw"),
     ],
 )
 def test_the_machine_decides_how_virtio_is_attached(machine, suffix):

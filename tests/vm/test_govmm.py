@@ -278,6 +278,23 @@ def test_descriptors(config, tmp_path):
     run(scenario)
 
 
+def test_descriptors_at_launch(config, tmp_path):
+    """A descriptor in the Config is inherited, under its number, and stands for a path."""
+    (tmp_path / "d").write_bytes(bytes(MIB))
+    fd = os.open(tmp_path / "d", os.O_RDWR)
+
+    async def scenario():
+        parts = storage.disk("d0", storage.node("n0", Fd(fd)))
+        async with VirtualMachine.launch(config.add(*parts), log=tmp_path / "log") as vm:
+            [node] = [it for it in await vm.execute("query-named-block-nodes") if it["node-name"] == "n0"]
+            assert node["file"] == f"/dev/fdset/{fd}"
+
+    try:
+        run(scenario)
+    finally:
+        os.close(fd)
+
+
 def test_migration(config, tmp_path):
     """A VM is saved to a file with its capabilities set, and another one takes it in."""
     file = tmp_path / "state"
