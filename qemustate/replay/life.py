@@ -12,7 +12,7 @@ from qemustate.replay.answers import Answers, Told, name_of
 from qemustate.replay.check import Until
 from qemustate.replay.source import Trace
 from qemustate.replay.subject import COLLECTIONS, Subject
-from qemustate.statemachine import describe, guards
+from qemustate.statemachine import describe, guards, progress
 from qemustate.statemachine.fold import apply
 from qemustate.statemachine.observer import Observer
 from qemustate.statemachine.state import BACKENDS, VM, Cell, DeviceCell, iso
@@ -115,13 +115,15 @@ def explain(trace: Trace, name: str, until: Until | None = None) -> Life:
     subject, end = Subject.read(name), until or Until()
     vm, answers, steps = trace.start(), Answers(), []
     times: dict[int, int] = {}
+    reports: dict[str, tuple[str, bool]] = {}
     for told in _records(trace, end):
         seq, time, kind, body = told
         command = answers.see(told)
         apply(vm, seq, time, kind, body)
         changes = subject.changes(vm)
         asked = command is not None and subject.named_in(_told(command).get("arguments"))
-        if changes or asked or (kind in ("command", "event") and subject.named_in(_named(_told(told)))):
+        named = kind in ("command", "event") and subject.named_in(_named(_told(told)))
+        if changes or asked or named or (kind == "reply" and _reported(subject, _told(told), reports)):
             times[seq] = time
             text = describe.record(kind, body, name_of(command))
             steps.append(Step(seq, iso(time), describe.line(seq, time, text, changes), changes))
@@ -149,6 +151,18 @@ def _records(trace: Trace, until: Until) -> Iterator[Told]:
 def _told(told: Told) -> dict[str, Any]:
     qmp = told[3].get("qmp")
     return qmp if isinstance(qmp, dict) else {}
+
+
+def _reported(subject: Subject, qmp: dict[str, Any], reports: dict[str, tuple[str, bool]]) -> bool:
+    """Say whether an answer reports a job of the subject with another status, or now with all its work done."""
+    news = {
+        it.name: (it.status, it.complete)
+        for it in progress.jobs(qmp.get("return"))
+        if subject.covers("job", it.name)
+    }
+    changed = any(reports.get(name) != told for name, told in news.items())
+    reports |= news
+    return changed
 
 
 def _named(qmp: dict[str, Any]) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from qemustate.events.observe import parsed
 from qemustate.events.records import MESSAGE_KINDS
-from qemustate.statemachine import looks
+from qemustate.statemachine import looks, progress
 from qemustate.statemachine.fold import apply
 from qemustate.statemachine.kinds import is_another
 from qemustate.statemachine.looks.registry import AFTER, BEFORE, Asked, Look
@@ -16,6 +16,14 @@ from qemustate.statemachine.rules import RULES, Finding
 from qemustate.statemachine.state import VM, key_of
 
 assert looks.__all__  # importing the package registers the looks
+
+
+def _about(kind: str, qmp: dict[str, Any], asked: Asked | None) -> str | None:
+    """Return the name of a message: that of the event, or of the command, also where only the answer tells it."""
+    if kind == "event":
+        return qmp.get("event")
+    return asked.name if asked else progress.asked_for(qmp.get("return"))
+
 
 #: What the fold noted -> the rule it breaks.
 _BREACH: Final = {"transition": "impossible-transition", "contradicted": "contradicted-by-query"}
@@ -48,8 +56,7 @@ class Checker:
         if kind in MESSAGE_KINDS:
             shown = body.get("qmp") or parsed(body)
             asked = self._asked(kind, shown, seq)
-            about = shown.get("event") if kind == "event" else asked.name if asked else None
-            names = (kind, f"{kind} {about}")
+            names = (kind, f"{kind} {_about(kind, shown, asked)}")
         elif kind == "spawned" and is_another(vm, body):
             self.close()
             self.memory.clear()

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from qemustate.events.observe import parsed
 from qemustate.events.records import MESSAGE_KINDS
+from qemustate.statemachine import progress
 from qemustate.statemachine.state import BACKENDS, VM, Cell, Change, DeviceCell, JobCell, iso
 
 #: How much of a value a line shows.
@@ -88,13 +89,19 @@ def _message(kind: str, body: dict[str, Any], command: str) -> str:
             name = value(qmp.get("execute", qmp.get("exec-oob")))
             return f"-> {name}{_members(_object(qmp.get('arguments')))}{fds}"
         case "reply":
-            return f"<- {command}: {value(qmp.get('return'))}"
+            return f"<- {_answer(qmp.get('return'), command)}"
         case "failure":
             error = _object(qmp.get("error"))
             return f"<- {command} refused: {sentence(error.get('class'))}: {sentence(error.get('desc'))}"
         case _:
             version = _object(_object(_object(qmp.get("QMP")).get("version")).get("qemu"))
             return f"<- greeting of QEMU {version.get('major')}.{version.get('minor')}.{version.get('micro')}"
+
+
+def _answer(it: Any, command: str) -> str:
+    """Return what was asked, where that is known, and the answer."""
+    told = "; ".join(map(str, progress.jobs(it)))
+    return f"{progress.asked_for(it) or command}: {told or value(it)}"
 
 
 def names(possible: tuple[str, ...]) -> str:

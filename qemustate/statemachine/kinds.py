@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from qemustate.events.observe import parsed
-from qemustate.statemachine import guards, launch
+from qemustate.statemachine import guards, launch, progress
 from qemustate.statemachine.effects import anonymous
 from qemustate.statemachine.evidence import CAUSES, EVIDENCE, JOB_COMMANDS
 from qemustate.statemachine.graph import loosen, move
@@ -103,6 +103,7 @@ def _reply(vm: VM, body: dict[str, Any]) -> None:
     if command is None:
         command = _answered(vm, identifier)
         if command is None:
+            _unasked(vm, qmp["return"])
             return
     name = command[1]
     if vm.monitor.belief != _READY:
@@ -112,6 +113,18 @@ def _reply(vm: VM, body: dict[str, Any]) -> None:
     reading = COMMANDS.get(name)
     if reading is not None and reading.done is not None:
         reading.done(vm, command[2], qmp["return"])
+
+
+def _unasked(vm: VM, answer: Any) -> None:
+    """Some answers are known without their command, which a trace that began late, or shows none, has not.
+
+    QEMU is believed: where what it says cannot follow, the trace does not show what came between either.
+    """
+    reading = COMMANDS.get(progress.asked_for(answer) or "") if vm.late else None
+    if reading is not None and reading.done is not None:
+        known = len(vm.violations)
+        reading.done(vm, _NOTHING, answer)
+        del vm.violations[known:]
 
 
 def _failure(vm: VM, body: dict[str, Any]) -> None:

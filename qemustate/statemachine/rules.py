@@ -135,6 +135,12 @@ RULES: Final = {
         Rule("backend-leaked", "note", "a backend is left whose device is gone", ("commands", "replies")),
         # --- jobs, migration, memory
         Rule("job-failed", "warning", "a job ended with an error"),
+        Rule(
+            "job-at-its-end",
+            "warning",
+            "a job was reported running with all its work done, and over ten seconds later nothing had come of it",
+            ("replies", "times"),
+        ),
         Rule("job-verb", "warning", "a verb that a job in this status cannot take", ("commands", "events")),
         Rule("job-left-concluded", "note", "a job is over and waits for job-dismiss"),
         Rule("migration-failed", "warning", "a migration failed, and nothing in the trace says why"),

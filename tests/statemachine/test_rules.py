@@ -190,6 +190,15 @@ def job_failed(w):
     )
 
 
+def job_at_its_end(w, seconds=10):
+    job = {"id": "j", "type": "mirror", "status": "running", "current-progress": 8, "total-progress": 8}
+    w.event("JOB_STATUS_CHANGE", id="j", status="created")
+    w.event("JOB_STATUS_CHANGE", id="j", status="running")
+    w.ok("query-jobs", [job])
+    w.clock += seconds * 1_000_000
+    w.event("JOB_STATUS_CHANGE", id="j", status="ready")
+
+
 def job_verb(w):
     w.event("JOB_STATUS_CHANGE", id="j", status="created")
     w.refused("job-complete", "Job 'j' in state 'created' cannot accept command verb 'complete'", id="j")
@@ -221,7 +230,7 @@ BREAKS = {
         operation_left_behind, operation_unfinished, stop_unexplained,
         exit_unannounced, guest_panicked, watchdog_fired, io_error, load_failed, duplicate_id, use_of_gone, slot_reused,
         guest_blinking, unplug_refused, unplug_lost, unplug_pending, unplug_overdue, backend_under_frontend,
-        backend_leaked, job_failed, job_left_concluded, job_verb, migration_failed, memory_short,
+        backend_leaked, job_at_its_end, job_failed, job_left_concluded, job_verb, migration_failed, memory_short,
     )
 }  # fmt: skip
 
@@ -315,3 +324,25 @@ def test_every_command_of_the_installed_qemu_is_evidence_or_says_why_not(qemu, t
     mapped = {row.seen.split(" ", 1)[1] for row in EVIDENCE if " " in row.seen} | UNMOVING.keys()
 
     assert {c for c in commands - mapped if not c.startswith(("query-", "x-query-"))} == set()
+
+
+@pytest.mark.parametrize("seconds", [9, 10])
+def test_a_job_may_be_at_its_end_for_a_moment(wire, q35, seconds):
+    """A job with nothing left to do is not stuck as long as it moves on within ten seconds."""
+    w = wire(NEW, q35)
+    job_at_its_end(w, seconds)
+    assert [it.rule for it in w.checker.findings] == ["job-at-its-end"] * (seconds >= 10)
+
+
+def test_a_job_left_at_its_end_is_told(wire, q35):
+    """What is not heard of again is told at the trace's end, of the record that reported it."""
+    w = wire(NEW, q35)
+    job_at_its_end(w, 0)
+    w.ok("query-block-jobs", [{"device": "k", "type": "backup", "status": "running", "len": 4, "offset": 4}])
+    reported = w.vm.seq
+    w.clock += 75_000_000
+    w.event("POWERDOWN")
+    w.checker.close()
+    (it,) = [it for it in w.checker.findings if it.rule == "job-at-its-end"]
+    assert (it.seq, it.subject) == (reported, "k")
+    assert it.message.endswith(f"at record {reported}, and not heard of again 01:15 later")

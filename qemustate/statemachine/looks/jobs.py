@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
+from qemustate.statemachine import progress
 from qemustate.statemachine.looks.registry import Asked, Sight, after, before
 from qemustate.statemachine.tables.job import VERBS
 
@@ -35,6 +36,48 @@ def told_failed(it: Sight, qmp: dict[str, Any], _asked: Asked | None) -> None:
         if job.get("error") and job["status"] == "concluded" and job["id"] not in told:
             told.add(job["id"])
             it.found("job-failed", str(job["id"]), str(job["error"]))
+
+
+@after("reply query-jobs", "reply query-block-jobs")
+def at_its_end(it: Sight, qmp: dict[str, Any], _asked: Asked | None) -> None:
+    """Remember a job that has done all there is to do and is running all the same, until it is heard of again."""
+    for job in progress.jobs(qmp["return"]):
+        if job.status != "running" or not job.complete:
+            _moved_on(it, job.name, job.status)
+        else:
+            it.memory.setdefault("complete jobs", {}).setdefault(job.name, (it.vm.seq, it.vm.time, job))
+
+
+@after("event JOB_STATUS_CHANGE")
+def moved_on(it: Sight, qmp: dict[str, Any], _asked: Asked | None) -> None:
+    """A job that was running at its end has another status."""
+    _moved_on(it, qmp["data"]["id"], qmp["data"]["status"])
+
+
+@after("end")
+def stuck(it: Sight, _body: dict[str, Any], _asked: Asked | None) -> None:
+    """Jobs that were left running at their end."""
+    for name in list(it.memory.get("complete jobs", ())):
+        _moved_on(it, name, "")
+
+
+def _moved_on(it: Sight, name: str, status: str) -> None:
+    """Say of a job that was running at its end what came of it, if that was long after."""
+    seq, time, job = it.memory.get("complete jobs", {}).pop(name, (0, 0, None))
+    waited = (it.vm.time - time) // 1_000_000
+    if job is not None and time and waited >= _AT_ITS_END:
+        later = f"{waited // 60:02d}:{waited % 60:02d} later"
+        what = f"{job.type} job reported running at 100 % ({job.done} of {job.total}) at record {seq}"
+        it.found(
+            "job-at-its-end",
+            name,
+            f"{what}, {status or 'and not heard of again'} {later}",
+            None if status else seq,
+        )
+
+
+#: Seconds in which a job that has done everything has another status.
+_AT_ITS_END: Final = 10
 
 
 @after("end")

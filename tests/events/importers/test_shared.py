@@ -45,7 +45,10 @@ OTHERS = {
     },
     "libvirt-replies": {},
     "libvirt-hotplug-cpus": {},
-    "realworld": {"unplug-lost": "Launchpad 1894804: DEVICE_DELETED named only a child of the device"},
+    "realworld": {
+        "unplug-lost": "Launchpad 1894804: DEVICE_DELETED named only a child of the device",
+        "job-at-its-end": "Launchpad 1914282: the mirror had copied everything, and was not ready for minutes",
+    },
     "tool-logs": {
         "gap": "qmp-shell shows events late, or not at all",
         "command-unknown": "no-such was sent on purpose",
