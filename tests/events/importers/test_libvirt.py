@@ -330,18 +330,19 @@ class TestReal:
 
     def test_between_two_lives_of_the_daemon_nothing_is_sure(self, traces):
         """The restart widens what is believed, and the first queries narrow it again."""
-        trace, vm, seen = traces["ho1"], None, []
+        trace, seen, lost = traces["ho1"], [], 0
         vm = trace.start()
         for it in records(trace):
             apply(vm, it.seq, it.time, it.kind, it.body)
             possible = vm.names("runstate", vm.runstate)
             if not seen or seen[-1] != possible:
                 seen.append(possible)
+            if it.kind == "lost":
+                lost = len(seen)
             if it.kind == "event" and parsed(it.body)["event"] == "DEVICE_DELETED":
                 break
-        running = seen.index(("running",))
-        assert len(seen[running + 1]) > 5
-        assert seen[running + 2] == ("running",)
+        assert len(seen[lost - 1]) > 5
+        assert seen[lost - 2] == seen[lost] == ("running",)
         disk = vm.to_json()["devices"]["virtio-disk1"]
         assert disk["is"] == "gone"
 
