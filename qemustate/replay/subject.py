@@ -19,7 +19,14 @@ from qemustate.statemachine.stepping import device_name
 OF_THE_VM: Final = ("process", "monitor", "runstate", "migration", "dump")
 
 #: Machine -> the collection of :class:`~qemustate.statemachine.state.VM` that holds its cells, by id.
-COLLECTIONS: Final = {"device": "devices", "job": "jobs", **BACKENDS, "export": "exports", "fd": "fds"}
+COLLECTIONS: Final = {
+    "device": "devices",
+    "job": "jobs",
+    **BACKENDS,
+    "export": "exports",
+    "fd": "fds",
+    "display": "displays",
+}
 
 
 class Subject(msgspec.Struct, frozen=True):

@@ -164,7 +164,7 @@ def _state(vm: VM) -> Iterator[tuple[str, str, str]]:
             yield kind, name, _cell(vm, kind, cell)
     for name, job in vm.jobs.items():
         yield "job", name, _cell(vm, "job", job) + _job(job)
-    for machine, others in (("export", vm.exports), ("fd", vm.fds)):
+    for machine, others in (("export", vm.exports), ("fd", vm.fds), ("display", vm.displays)):
         for name, cell in others.items():
             yield machine, name, _cell(vm, machine, cell)
     if vm.dump.since:

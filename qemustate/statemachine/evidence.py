@@ -160,6 +160,15 @@ EVIDENCE: Final[tuple[Evidence, ...]] = (
     Evidence("return query-balloon", "", effect="query_balloon"),
     Evidence("MEMORY_DEVICE_SIZE_CHANGE", "", effect="memory_size"),
     Evidence("return balloon", "", effect="balloon_asked"),
+    # --- displays
+    *(
+        Evidence(f"{protocol}_{what}", "", effect="viewer")
+        for protocol in ("VNC", "SPICE")
+        for what in ("CONNECTED", "INITIALIZED", "DISCONNECTED")
+    ),
+    Evidence("return query-vnc", "", effect="query_vnc"),
+    Evidence("return query-vnc-servers", "", effect="query_vnc_servers"),
+    Evidence("return query-spice", "", effect="query_spice"),
     # --- exports and descriptors
     *(
         Evidence(f"{seen} block-export-{what}", "export", f"{seen} {what}", subject="id")
@@ -241,17 +250,11 @@ INFORMATIONAL: Final = {
     "QUORUM_REPORT_BAD": "a child disagreed; the node stays",
     "RDMA_GID_STATUS_CHANGED": "the host's network, of a device removed in 9.1",
     "RTC_CHANGE": "the guest set its clock",
-    "SPICE_CONNECTED": "somebody looks",
-    "SPICE_DISCONNECTED": "somebody looks no more",
-    "SPICE_INITIALIZED": "somebody looks",
     "SPICE_MIGRATE_COMPLETED": "the display followed a migration, which MIGRATION tells of",
     "SUSPEND_DISK": "the guest hibernates; SHUTDOWN follows",
     "UNPLUG_PRIMARY": "the guest is asked to let go of a failover primary, which stays in the machine",
     "VFIO_MIGRATION": "the device's own share of a migration, which MIGRATION tells of",
     "VFU_CLIENT_HANGUP": "the peer of a device served elsewhere went",
-    "VNC_CONNECTED": "somebody looks",
-    "VNC_DISCONNECTED": "somebody looks no more",
-    "VNC_INITIALIZED": "somebody looks",
     "VSERPORT_CHANGE": "the guest opened or closed a port; the device stays",
 }
 

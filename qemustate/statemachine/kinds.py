@@ -333,6 +333,9 @@ def _gap(vm: VM, _body: dict[str, Any], *, alone: bool = False) -> None:
         if job_cell.completing and job_cell.belief & ~over:
             move(vm, job_cell.pivots_from, "")  # it may have ended
         _widen(vm, "job", job_cell, name, alone=alone)
+    for name, display in vm.displays.items():
+        _widen(vm, "display", display, name, alone=alone)
+        display.clients = 0
     for name, export in vm.exports.items():
         _widen(vm, "export", export, name, alone=alone)
     if alone:

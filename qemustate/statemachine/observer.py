@@ -245,6 +245,7 @@ class Watchers(NamedTuple):
     export: Observer
     fd: Observer
     dump: Observer
+    display: Observer
 
 
 @lru_cache(maxsize=16)

@@ -94,6 +94,17 @@ class JobCell(Cell):
         self.pivots_from = self.pivots_to = ""
 
 
+class DisplayCell(Cell):
+    """A session on a display: the server's address, and how many clients share the session's own, 1 as a rule."""
+
+    __slots__ = ("clients", "server")
+
+    def __init__(self, belief: int) -> None:
+        super().__init__(belief)
+        self.server = ""
+        self.clients = 0
+
+
 #: A command without its answer yet: (seq, name, arguments, id).
 Pending = tuple[int, str, dict[str, Any], Any]
 #: What one record changed: (machine, id or "", names before, cell).
@@ -109,7 +120,7 @@ class VM:
         "begun",
         "changed",
         "chardevs",
-        "devices", "dump",
+        "devices", "displays", "dump",
         "exit", "exports", "facts", "fds",
         "helpers", "intents",
         "jobs",
@@ -174,6 +185,7 @@ class VM:
         self.devices: dict[str, DeviceCell] = {}
         #: How many devices without an id QEMU has numbered, at least and at most (None: nobody knows).
         self.numbered: tuple[int, int | None] = (0, None)
+        self.displays: dict[str, DisplayCell] = {}
         self.exports: dict[str, Cell] = {}
         self.fds: dict[str, Cell] = {}
         #: The last value of what has values and no states: fact -> subject -> value.
@@ -246,6 +258,9 @@ class VM:
             "jobs": {name: cell("job", j, type=j.type or None, error=j.error or None, since=j.since) for name, j in self.jobs.items()},
             "migration": cell("migration", self.migration, since=self.migration.since),
             "memory": {"balloon": self.balloon, "devices": self.memory},
+            "displays": {
+                name: cell("display", it, since=it.since, server=it.server, clients=it.clients) for name, it in self.displays.items()
+            },
             "exports": {name: cell("export", it, since=it.since) for name, it in self.exports.items()},
             "fds": {name: cell("fd", it, since=it.since) for name, it in self.fds.items()},
             "dump": cell("dump", self.dump, since=self.dump.since),
@@ -274,6 +289,7 @@ class VM:
             **{m: cell(getattr(self, m)) for m in ("process", "monitor", "runstate", "migration", "dump")},
             "devices": {n: [*cell(d, *_DEVICE), hex(d.kind), [list(u) for u in d.uses]] for n, d in self.devices.items()},
             "numbered": list(self.numbered),
+            "displays": {n: cell(d, "server", "clients") for n, d in self.displays.items()},
             "jobs": {n: cell(j, *_JOB) for n, j in self.jobs.items()},
             **{c: {n: cell(b) for n, b in getattr(self, c).items()} for c in (*BACKENDS.values(), "exports", "fds")},
             "facts": {fact: dict(values) for fact, values in self.facts.items()},
@@ -311,6 +327,7 @@ class VM:
         vm.restless = {n: d for n, d in vm.devices.items() if d.belief & restless}
         vm.jobs = {n: _fill(JobCell(0), c, *_JOB) for n, c in plain["jobs"].items()}
         vm.facts = {fact: dict(values) for fact, values in plain["facts"].items()}
+        vm.displays = {n: _fill(DisplayCell(0), c, "server", "clients") for n, c in plain["displays"].items()}
         for collection in (*BACKENDS.values(), "exports", "fds"):
             setattr(vm, collection, {n: _fill(Cell(0), c) for n, c in plain[collection].items()})
         vm.memory = {k: dict(v) for k, v in plain["memory"].items()}

@@ -3,6 +3,7 @@
 from stories import (
     blockjobs,
     clients,
+    displays,
     failover,
     hotplug,
     jobs,
@@ -19,6 +20,7 @@ from stories import (
 __all__ = [
     "blockjobs",
     "clients",
+    "displays",
     "failover",
     "hotplug",
     "jobs",

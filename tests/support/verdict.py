@@ -118,6 +118,16 @@ def _job_courses(trace: list[list[Any]]) -> list[_Course]:
     return [_Course("undefined", moves) for moves in found]
 
 
+def _viewers(trace: list[list[Any]]) -> _Course | None:
+    """Return the course of the number of VNC's clients."""
+    number, moves = 0, []
+    for t, name, _ in trace:
+        if name in ("vnc_client_connect", "vnc_client_disconnect_finish"):
+            number += 1 if name == "vnc_client_connect" else -1
+            moves.append((t, str(number)))
+    return _Course("0", moves) if moves else None
+
+
 class Truth:
     """What QEMU said of itself during one story."""
 
@@ -134,12 +144,17 @@ class Truth:
             "none", [(t, s.split()[-1]) for t, n, s in told["trace"] if n == "migrate_set_state"]
         )
         self.jobs = _job_courses(told["trace"])
+        self._viewers = _viewers(told["trace"])
 
     def runstates(self, since: float, until: float) -> set[str]:
         """Return the run states held between two moments."""
         first = bisect_right(self._times, since)
         last = bisect_right(self._times, until)
         return {state for state in self._states[first : last + 1] if state}
+
+    def viewers(self, since: float, until: float) -> set[str]:
+        """Return how many clients VNC had between two moments; nothing where there never was one."""
+        return self._viewers.held(since, until) if self._viewers else set()
 
     def migrations(self, since: float, until: float) -> set[str]:
         """Return the migration statuses held between two moments."""
@@ -226,6 +241,11 @@ def judge(entries: list[tuple[str, int, dict[str, Any]]], truth: Truth, where: s
                     vm.names("job", vm.jobs[job]),
                     concerned=job == about or name == "query-jobs",
                 )
+        if viewers := truth.viewers(since, now + SLACK):
+            least, most = _looking(vm)
+            possible = tuple(str(number) for number in range(least, most + 1))
+            told = kind == "event" and qmp["event"].startswith("VNC")
+            verdict.note("display", at, viewers, possible, concerned=told or name.startswith("query-vnc"))
         answers = truth.devices(since, now + SLACK)
         if name == "device_add" and not subject:
             subject = next((it[1] for it in vm.changed if it[1].startswith(ANONYMOUS)), "")
@@ -236,6 +256,14 @@ def judge(entries: list[tuple[str, int, dict[str, Any]]], truth: Truth, where: s
     verdict.assumptions = vm.assumptions
     verdict.records = len(entries)
     return verdict
+
+
+def _looking(vm: VM) -> tuple[int, int]:
+    """Return how many VNC clients are believed to be there, at least and at most."""
+    gone = vm.watch.display.initial
+    cells = [cell for name, cell in vm.displays.items() if name.startswith("vnc ")]
+    least = sum(max(cell.clients, 1) for cell in cells if not cell.belief & gone)
+    return least, least + sum(1 for cell in cells if cell.belief & gone and cell.belief != gone)
 
 
 #: What a device's name in ``qom-list``, or its absence, allows.

@@ -10,6 +10,7 @@ from qemustate.statemachine.rows import Table
 from qemustate.statemachine.tables import (
     backend,
     device,
+    display,
     dump,
     export,
     fd,
@@ -23,7 +24,7 @@ from qemustate.statemachine.tables import (
 #: Every machine there is, by name.
 TABLES: Final[dict[str, Table]] = {
     module.TABLE.name: module.TABLE
-    for module in (process, monitor, runstate, device, backend, export, fd, job, migration, dump)
+    for module in (process, monitor, runstate, device, backend, export, fd, job, migration, dump, display)
 }
 
 #: Names these tables: a snapshot made with others cannot be read with them.
