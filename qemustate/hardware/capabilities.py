@@ -15,7 +15,7 @@ import msgspec
 from qemustate.hardware import chardev
 from qemustate.hardware.cmdline import plain
 from qemustate.hardware.hotplug import COMMANDS
-from qemustate.hardware.properties import Chardev, Device, Fsdev, Part, Text
+from qemustate.hardware.properties import Chardev, Device, Fsdev, Netdev, Object, Part, Text
 from qemustate.hardware.typed import boolean, integer, settle
 from qemustate.qmp.schema import Problem, Schema, check_properties
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from qemustate.hardware.config import Config
+
+#: Before this version of QEMU its schema did not say what netdevs and objects have (qapi/net.json, qapi/qom.json).
+_DESCRIBED = (6, 0, 0)
 
 #: Members of every device that are no properties (qapi/qdev.json).
 _EVERY_DEVICE = ("driver", "id", "bus")
@@ -69,6 +72,8 @@ class Capabilities(msgspec.Struct, dict=True):
             return list(self._check_device(values))
         if isinstance(part, Chardev):
             return self.schema.check_command("chardev-add", chardev.nested(Chardev(values)))
+        if isinstance(part, Netdev | Object) and self.version < _DESCRIBED:
+            return []
         return self.schema.check_command(COMMANDS[type(part)][0], values)
 
     def _check_device(self, values: dict[str, Any]) -> Iterator[Problem]:

@@ -1,5 +1,8 @@
 """A command line as data: built, read from argv, read from TOML, and the same each way."""
 
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -148,6 +151,53 @@ def test_a_command_line_of_somebody_else():
         Netdev(type="tap", fds="3:4", id="n0"),
     ]
     assert config.options["hda"] == "disk.img"
+
+
+def in_toml(value):
+    """Return a value as TOML writes it within a line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{in_toml(key)} = {in_toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(in_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+@given(
+    OPTIONS,
+    st.lists(
+        st.dictionaries(KEYS, TEXTS | st.booleans() | st.integers(-(2**63), 2**63 - 1), min_size=1),
+        min_size=1,
+    ),
+)
+def test_toml_says_what_python_says(options, devices):
+    """Whatever maps there are, the same in TOML is the same Config, the parts as parts."""
+    options = {**options, "device": [Device(it) for it in devices]}
+    text = "".join(f"{in_toml(name)} = {in_toml(value)}\n" for name, value in options.items())
+
+    assert Config.from_toml(text) == Config(options=options)
+
+
+@pytest.mark.parametrize("version", ["7.2", "10.0"])
+def test_command_lines_of_stories_are_read(version):
+    """Each command line that was recorded reads as itself once more, and tells the devices that a name was asked for."""
+    stories = sorted((Path(__file__).parent.parent / "stories" / version).glob("*.meta.json"))
+    for story in stories:
+        for process in argvs(json.loads(story.read_text())):
+            config = Config.from_argv(process)
+            assert Config.from_argv(config.argv()) == config
+            assert sum(word in ("-device", "--device") for word in process) == len(config.all("device"))
+            assert all(part.kind for part in config.parts())
+    assert stories
+
+
+def argvs(value):
+    """Yield every argv in a story's account of itself."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from [item] if name == "argv" else argvs(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from argvs(item)
 
 
 TOML = """
