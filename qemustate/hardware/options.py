@@ -112,9 +112,9 @@ LISTS: Final = frozenset({"net", "netdev", "nic", "numa", "object", "smbios", "s
 #: Options that are given once for each thing; the others set something, and the last one counts, or all merge.
 REPEATED: Final = _names(
     """
-    L acpitable add-fd audiodev blockdev chardev debugcon device drive fsdev fw_cfg global iscsi mon monitor net
-    netdev nic numa object option-rom parallel pflash plugin prom-env qmp qmp-pretty readconfig serial set smbios
-    spice tpmdev trace usbdevice virtfs vnc
+    accel acpitable add-fd audiodev blockdev chardev debugcon device drive fsdev fw_cfg global iscsi L mon
+    monitor mtdblock net netdev nic numa object option-rom parallel pflash plugin prom-env qmp qmp-pretty
+    readconfig sd serial set smbios spice tpmdev trace usbdevice virtfs vnc
     """
 )
 
