@@ -60,8 +60,9 @@ def _full_ports(topology: Topology, ports: list[Bus]) -> Iterator[str]:
 
 
 def _full_bus(topology: Topology, bus: Bus) -> str:
-    noun = FAMILIES[bus.family].noun
-    return f"bus {bus.name} has no free {noun}: {len(topology.taken(bus.name))} taken"
+    taken = topology.taken(bus.name)
+    count = len({place[0] for place in taken}) if bus.family == "pci" else len(taken)
+    return f"bus {bus.name} has no free {FAMILIES[bus.family].noun}: {count} taken"
 
 
 def _objections(topology: Topology, device: Device, *, cold: bool) -> Iterator[Objection]:
@@ -90,6 +91,18 @@ def _objections(topology: Topology, device: Device, *, cold: bool) -> Iterator[O
         if bus.fixed and not cold:
             yield Objection(f"bus {bus.name} {bus.fixed}")
         yield from _place(topology, device, bus, cold=cold)
+    yield from _left_open(topology, device, cold=cold)
+
+
+def _left_open(topology: Topology, device: Device, *, cold: bool) -> Iterator[Objection]:
+    """Say where QEMU would do badly by itself: it looks for a bus, not for a place (system/qdev-monitor.c qbus_find_recursive())."""
+    taken = topology.default_bus(device)
+    if "bus" not in device and taken and taken.fixed and not cold:
+        yield Objection(f"without a bus QEMU takes {taken.name}, which {taken.fixed}", refused=False)
+    bus = topology.named_bus(device) or taken
+    if bus and bus.kind == "bridge" and bus.room.automatic is None and "addr" not in device:
+        text = f"without an addr QEMU takes slot 0 of {bus.name}, which its hotplug controller does not have"
+        yield Objection(text, refused=False)
 
 
 def _place(topology: Topology, device: Device, bus: Bus, *, cold: bool) -> Iterator[Objection]:

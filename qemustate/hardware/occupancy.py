@@ -96,7 +96,7 @@ class Occupancy:
             return part.id
         device = Device(part)
         key = device.id or self._key(device)
-        bus = self.named_bus(device) if "bus" in device else self._default_bus(device)
+        bus = self.named_bus(device) if "bus" in device else self.default_bus(device)
         place = None
         if bus:
             place = self.wish(device, bus)
@@ -259,7 +259,7 @@ class Occupancy:
                 ports = int(it.device.get("ports", HUB_PORTS))
                 yield from ((f"{place[0]}.{port}",) for port in range(1, ports + 1))
 
-    def _default_bus(self, device: Device) -> Bus | None:
+    def default_bus(self, device: Device) -> Bus | None:
         """Return the bus that QEMU takes for a device that names none: the newest of its family, a root before what is below."""
         family = wanted(device.kind)
         buses = [bus for bus in reversed(self.buses.values()) if bus.family == family]

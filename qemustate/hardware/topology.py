@@ -127,7 +127,7 @@ class Topology(Occupancy):
     def check(self, device: Device, *, cold: bool = False) -> list[str]:
         """Return what speaks against plugging a device as it is, a sentence each; nothing if all is well.
 
-        What QEMU would do on its own (find a bus, a slot) is not objected to, as long as there is one.
+        What :meth:`place` would mend is spoken of too, where QEMU by itself would not: a bus or slot left open.
         """
         found = [it.text for it in objections(self, device, cold=cold)]
         family = wanted(device.kind)

@@ -107,7 +107,7 @@ def test_what_is_on_a_device_goes_with_it(q35):
 @pytest.mark.parametrize(
     ("device", "text"),
     [
-        (rng("rp0"), "the id rp0 is in use by a pcie-root-port"),
+        (rng("rp0", bus="ppb", addr="3"), "the id rp0 is in use by a pcie-root-port"),
         (rng("r", bus="nope"), "there is no bus nope; of that kind there are: pcie.0, rp0, rp1, ppb"),
         (rng("r", bus="s.0"), "bus s.0 is scsi, a virtio-rng-pci goes on pci"),
         (rng("r", bus="pcie.0", addr="5"), "bus pcie.0 does not support hotplugging"),

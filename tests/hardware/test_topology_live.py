@@ -1,12 +1,14 @@
 """What topology says of places is what QEMU has: every place handed out is taken, every objection is a refusal."""
 
-import re
+import time
 
 import pytest
+from support.placed import agrees, where
 
-from qemustate.errors import NoPlace
+from qemustate.errors import CommandRefused, NoPlace
 from qemustate.hardware.config import Config
-from qemustate.hardware.properties import Device
+from qemustate.hardware.hotplug import plug_steps
+from qemustate.hardware.properties import Device, Object
 from qemustate.hardware.topology import Topology
 
 ACPI_OFF = {
@@ -46,77 +48,230 @@ CROWD = [
 ]
 
 
-def where(vm, name):
-    """Return the bus and the address that QEMU has for a PCI device."""
-    path = f"/machine/peripheral/{name}"
-    bus = vm.ok("qom-get", path=path, property="parent_bus").rpartition("/")[2]
-    slot, function = vm.ok("qom-get", path=path, property="legacy-addr").split(".")
-    return bus, (int(slot, 16), int(function, 16))
-
-
-def agrees(vm, topology):
-    """Assert that every device with an id is where QEMU has it."""
-    for key, occupant in topology.occupants.items():
-        family = topology.buses[occupant.bus].family if occupant.bus in topology.buses else ""
-        path = f"/machine/peripheral/{key}"
-        if not occupant.device.id or not family:
-            continue
-        if family == "pci":
-            assert (key, *where(vm, key)) == (key, occupant.bus, occupant.place)
-        elif family == "usb":
-            listed = vm.ok("human-monitor-command", command_line="info usb").replace("\r", "")
-            assert re.search(rf"Port ({occupant.place[0]}), .*ID: {key}$", listed, re.MULTILINE), listed
-        elif family == "serial":
-            assert (vm.ok("qom-get", path=path, property="nr"),) == occupant.place
-        elif family == "scsi":
-            read = {
-                name: vm.ok("qom-get", path=path, property=name) for name in ("channel", "scsi-id", "lun")
-            }
-            assert tuple(read.values()) == occupant.place
-
-
-def started(live, config, tmp_path=None):
+def started(live, *parts, machine="q35", **options):
+    config = Config(options={"machine": {"type": machine}, "nodefaults": True, **options}).add(*parts)
     return live(*config.argv()[1:]), Topology.of_config(config)
 
 
 @pytest.mark.parametrize("more", [{}, ACPI_OFF], ids=["acpi", "native"])
 def test_what_was_plugged_cold_is_where_topology_says(live, more):
     """Devices that did not say where they go are, bus and place, where QEMU put them."""
-    vm, topology = started(
-        live, Config(options={"machine": {"type": "q35"}, "nodefaults": True, "device": CROWD, **more})
-    )
+    agrees(*started(live, *CROWD, **more))
 
-    agrees(vm, topology)
+
+def test_default_devices_take_slots(live):
+    """With the machine's own display and network, what comes after is in the next slot."""
+    for machine in ("q35", "pc"):
+        agrees(*started(live, rng(0), machine=machine, nodefaults=False, vga="std", nic={"type": "user"}))
+
+
+def rng(number, **more):
+    return Device(driver="virtio-rng-pci", id=f"r{number}", **more)
 
 
 def fill(vm, topology, make, count):
-    """Plug devices until there is no place left, and return the last reason."""
-    for number in range(count + 1):
-        try:
-            device = topology.place(make(number))
-        except NoPlace as none:
-            assert number == count
-            agrees(vm, topology)
-            return none.why
+    """Plug devices until there is no place left, and return the reason that there is none."""
+    for number in range(count):
+        device = topology.place(make(number))
         assert topology.check(device) == []
         vm.ok("device_add", **device)
         topology.occupy(device)
-    raise AssertionError("there is no end of places")
-
-
-def rng(number):
-    return Device(driver="virtio-rng-pci", id=f"r{number}")
+    agrees(vm, topology)
+    with pytest.raises(NoPlace) as none:
+        topology.place(make(count))
+    return none.value.why
 
 
 @pytest.mark.parametrize("more", [{}, ACPI_OFF], ids=["acpi", "native"])
 def test_every_root_port_is_filled(live, more):
     """Each port takes one device, and then the reason names the ports, their devices, and the bus that takes none."""
     ports = [port(number, multifunction=True, addr=f"3.{number}") for number in range(4)]
-    vm, topology = started(
-        live, Config(options={"machine": {"type": "q35"}, "nodefaults": True, "device": ports, **more})
-    )
-    why = fill(vm, topology, rng, 4)
+    why = fill(*started(live, *ports, **more), rng, 4)
 
     assert why == (
         "bus pcie.0 does not support hotplugging; ports rp0, rp1, rp2, rp3: occupied by r0, r1, r2, r3"
     )
+
+
+@pytest.mark.parametrize("more", [{}, ACPI_OFF], ids=["acpi", "native"])
+def test_the_slots_of_a_bridge_are_filled(live, more):
+    """A bridge takes 31 devices, the sixteenth in slot "10", and not one more, as QEMU says too."""
+    vm, topology = started(live, Device(driver="pcie-pci-bridge", id="b"), **more)
+    why = fill(vm, topology, rng, 31)
+
+    assert why.endswith("bus b has no free slot: 31 taken")
+    assert "in use by" in vm.refused("device_add", **rng(31, bus="b", addr="10"))
+
+
+def test_the_root_of_a_pc_is_filled(live):
+    """The slots of pci.0 that the machine leaves are handed out, and then those of its bridges."""
+    vm, topology = started(live, Device(driver="pci-bridge", id="b", chassis_nr=1), machine="pc")
+    why = fill(vm, topology, rng, 29 + 31)
+
+    assert why == "bus pci.0 has no free slot: 32 taken; bus b has no free slot: 31 taken"
+    with pytest.raises(CommandRefused, match="no slot/function available"):
+        vm.ok("device_add", driver="virtio-rng-pci", id="more", bus="pci.0")
+
+
+def test_scsi_usb_and_serial_buses_are_filled(live):
+    """Targets, ports behind a hub and serial ports are handed out to the last, and QEMU takes each."""
+    cold = (
+        Device(driver="lsi53c895a", id="s"),
+        Device(driver="qemu-xhci", id="x", p2=2, p3=2),
+        Device(driver="virtio-serial-pci", id="v", max_ports=4),
+        Device(driver="usb-hub", id="hub", bus="x.0", port="1"),
+    )
+    vm, topology = started(live, *cold)
+    for number in range(7):
+        vm.ok("blockdev-add", driver="null-co", node_name=f"n{number}", read_zeroes=True)
+
+    def disk(number):
+        return Device(driver="scsi-hd", id=f"d{number}", drive=f"n{number}")
+
+    assert "no free target: 7 taken" in fill(vm, topology, disk, 7)
+    assert "no free port" in fill(vm, topology, lambda n: Device(driver="usb-tablet", id=f"t{n}"), 9)
+    assert "no free port" in fill(vm, topology, lambda n: Device(driver="virtserialport", id=f"p{n}"), 3)
+
+
+def test_units_of_a_target_are_those_that_qemu_takes(live):
+    """Disks that name a target only are at the units where QEMU puts them, and beside them others are placed."""
+    vm, topology = started(live, Device(driver="virtio-scsi-pci", id="s"))
+    for number in range(4):
+        vm.ok("blockdev-add", driver="null-co", node_name=f"n{number}", read_zeroes=True)
+        more = {"scsi-id": 2} if number < 3 else {}
+        device = Device(driver="scsi-hd", id=f"d{number}", drive=f"n{number}", bus="s.0", **more)
+        vm.ok("device_add", **device)
+        topology.occupy(device)
+
+    agrees(vm, topology)
+    assert topology.occupants["d2"].place == (0, 2, 2)
+
+
+def test_dimm_slots_are_filled_and_memory_ends(live):
+    """DIMMs get the slots that are free, and are refused here when QEMU would refuse them: no slot, no space."""
+    vm, topology = started(live, m={"size": "64", "slots": 3, "maxmem": "192M"})
+    for name, size in (
+        ("m0", 64 << 20),
+        ("m1", 32 << 20),
+        ("m2", 64 << 20),
+        ("m3", 16 << 20),
+        ("m4", 16 << 20),
+    ):
+        backend = Object({"qom-type": "memory-backend-ram", "id": name, "size": size})
+        vm.run(*plug_steps([backend]))
+        topology.occupy(backend)
+
+    def dimm(number):
+        return Device(driver="pc-dimm", id=f"d{number}", memdev=f"m{number}")
+
+    for number, slot in ((0, 2), (1, None)):
+        device = topology.place(Device(dimm(number), **({} if slot is None else {"slot": slot})))
+        vm.ok("device_add", **device)
+        topology.occupy(device)
+    assert "maxmem leaves 128 MiB" in topology.check(dimm(2))[0]
+    assert "not enough space" in vm.refused("device_add", **dimm(2))
+    device = topology.place(dimm(3))
+    vm.ok("device_add", **device)
+    topology.occupy(device)
+    assert topology.check(dimm(4)) == ["bus DIMM slots has no free slot: 3 taken"]
+    assert "no free slots available" in vm.refused("device_add", **dimm(4))
+    agrees(vm, topology)
+
+
+def test_cpu_slots_are_filled(live):
+    """Every CPU slot that QEMU tells of is handed out once, with the ids that QEMU wants."""
+    vm, topology = started(live, smp={"cpus": 1, "maxcpus": 4, "sockets": 2, "cores": 2})
+    topology.told_cpus(vm.ok("query-hotpluggable-cpus"))
+
+    def cpu(number):
+        return Device(driver="qemu64-x86_64-cpu", id=f"c{number}")
+
+    assert fill(vm, topology, cpu, 3) == "bus CPU slots has no free CPU slot: 4 taken"
+    again = Topology.of([], machine="q35")
+    again.told_cpus(vm.ok("query-hotpluggable-cpus"))
+    assert again.check(cpu(9)) == ["bus CPU slots has no free CPU slot: 4 taken"]
+
+
+def test_a_port_that_is_occupied_is_only_refused_by_newer_qemus(live):
+    """Without an addr QEMU 7.2 takes a second device into a port, where no guest sees it; 10.0 refuses, as topology does."""
+    vm, topology = started(live, port(0))
+    vm.ok("device_add", **rng(0, bus="rp0"))
+    topology.occupy(rng(0, bus="rp0"))
+
+    assert topology.check(rng(1, bus="rp0")) == ["port rp0: occupied by r0"]
+    assert (vm.answer("device_add", **rng(1, bus="rp0")) is None) == (vm.version == "7.2")
+
+
+def test_a_number_as_addr_means_another_slot_to_each_version(live):
+    """An addr of 16 is slot 16 in 7.2, read as hexadecimal text is not: which is why a number is not taken."""
+    vm, topology = started(live, Device(driver="pci-bridge", id="b", chassis_nr=1), machine="pc")
+    vm.ok("device_add", **rng(0, bus="b", addr=16))
+
+    assert where(vm, "r0") == ("b", (0x16, 0) if vm.version == "7.2" else (2, 0))
+    assert "as text" in topology.check(rng(1, bus="b", addr=16))[0]
+
+
+def test_query_pci_tells_what_topology_knows(live):
+    """Once firmware has numbered the buses, query-pci has no device more than topology, nor in another place."""
+    vm, topology = started(
+        live, port(0), Device(driver="pcie-pci-bridge", id="b"), Device(driver="e1000", id="n")
+    )
+    for device in (rng(0, bus="rp0", addr="0"), rng(1, bus="b", addr="1f")):
+        vm.ok("device_add", **device)
+        topology.occupy(device)
+    before = topology.to_data()
+    vm.ok("cont")
+    deadline = time.monotonic() + 60
+    while "r1" not in str(vm.ok("query-pci")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    topology.told_pci(vm.ok("query-pci"))
+
+    assert "r1" in str(vm.ok("query-pci"))
+    assert topology.to_data() == before
+
+
+#: Every two functions of one slot: number and whether it says multifunction, of the first and the second.
+FUNCTIONS = [(function, multi) for function in (0, 1, 2) for multi in (False, True)]
+PAIRS = list(enumerate((first, second) for first in FUNCTIONS for second in FUNCTIONS))
+BRIDGES = [Device(driver="pci-bridge", id=f"b{number}", chassis_nr=number + 1) for number in range(2)]
+
+
+def function(number, which, pair):
+    """Return a device that is one of a pair, in a slot of the pair's own."""
+    address = f"{number % 31 + 1:x}.{pair[which][0]}"
+    return rng(f"{number}-{which}", bus=f"b{number // 31}", addr=address, multifunction=pair[which][1])
+
+
+def against(topology, device, *, cold=False):
+    return [text for text in topology.check(device, cold=cold) if "no guest sees it" not in text]
+
+
+def test_a_function_beside_another_is_objected_to_as_qemu_does(live):
+    """Of every two functions of one slot, the second is objected to exactly if QEMU refuses it."""
+    vm, topology = started(live, *BRIDGES, machine="pc")
+    differ = {}
+    for number, pair in PAIRS:
+        first, second = (function(number, which, pair) for which in (0, 1))
+        vm.ok("device_add", **first)
+        topology.occupy(first)
+        objected, refusal = against(topology, second), vm.answer("device_add", **second)
+        if bool(objected) != bool(refusal):
+            differ[pair] = objected, refusal
+
+    assert differ == {}
+
+
+def test_functions_that_are_not_objected_to_can_be_plugged_cold(live):
+    """QEMU starts with every function that nothing speaks against, more than can be plugged hot."""
+    topology = Topology.of(BRIDGES, machine="pc")
+    hot, kept = 0, []
+    for number, pair in PAIRS:
+        for which in (0, 1):
+            device = function(number, which, pair)
+            if not against(topology, device, cold=True):
+                hot += not against(topology, device)
+                kept.append(device)
+                topology.occupy(device, cold=True)
+
+    agrees(*started(live, *BRIDGES, *kept, machine="pc"))
+    assert len(kept) > hot

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from qemustate.errors import CommandRefused
+from qemustate.hardware.hotplug import plug_steps
 from qemustate.qmp.blocking import Client
 from qemustate.qmp.messages import Event
 
@@ -49,13 +50,19 @@ class Live:
         members = {key.replace("_", "-"): value for key, value in arguments.items()}
         return self.qmp.execute(name, members or None, fds=fds, timeout=60)
 
-    def refused(self, name, /, **arguments):
-        """Execute a command that is refused, and return what QEMU says."""
+    def answer(self, name, /, **arguments):
+        """Execute a command, and return what QEMU says if it refuses, else None."""
         try:
-            seen = self.ok(name, **arguments)
+            self.ok(name, **arguments)
         except CommandRefused as refusal:
             return refusal.desc
-        raise AssertionError(f"{name} {arguments} was accepted: {seen}")
+        return None
+
+    def refused(self, name, /, **arguments):
+        """Execute a command that is refused, and return what QEMU says."""
+        refusal = self.answer(name, **arguments)
+        assert refusal is not None, f"{name} {arguments} was accepted"
+        return refusal
 
     def run(self, *steps):
         """Execute steps of :mod:`qemustate.hardware.hotplug`."""
@@ -83,3 +90,7 @@ class Live:
     def descriptors(self):
         """Return what its descriptors stand for."""
         return [str(fd.readlink()) for fd in Path(f"/proc/{self.process.pid}/fd").iterdir()]
+
+    def run_part(self, *parts):
+        """Plug parts."""
+        self.run(*plug_steps(parts))
