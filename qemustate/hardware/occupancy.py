@@ -5,13 +5,25 @@ What is not modelled (ISA, HDA, ...) is known by its id and has no place.
 
 from __future__ import annotations
 
+import contextlib
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
+from qemustate.errors import BadInput
 from qemustate.hardware.buses import Bus, machine_buses, provided, wanted
-from qemustate.hardware.places import CPU_IDS, FAMILIES, HUB_PORTS, Place, Room, shown, size
+from qemustate.hardware.places import (
+    CPU_IDS,
+    FAMILIES,
+    FUNCTIONS,
+    HUB_PORTS,
+    Place,
+    Room,
+    pci_address,
+    shown,
+    size,
+)
 from qemustate.hardware.properties import Device, Object, Part
 from qemustate.hardware.release import Policy, kind, narrow
 
@@ -87,20 +99,24 @@ class Occupancy:
     def occupy(self, part: Part, *, cold: bool = False) -> str:
         """Take note that a part was plugged, and return the key it goes by: its id, or a name of ours.
 
-        Without a bus or address, it is where QEMU puts it by itself. Backends of memory are kept for their size,
-        other backends have no place. Raises BadInput for a place that cannot be read.
+        Without a bus or address, it is where QEMU puts it by itself; with one that cannot be read, nowhere. Backends of
+        memory are kept for their size, other backends have no place.
         """
         if isinstance(part, Object) and part.kind.startswith("memory-backend"):
             self.sizes[part.id] = size(part.get("size", 0))
         if not isinstance(part, Device):
             return part.id
         device = Device(part)
+        if cold and isinstance(device.get("addr"), int):
+            # On a command line a number can only come from JSON, and is slot times 8 plus function there.
+            device["addr"] = pci_address(divmod(device["addr"], FUNCTIONS + 1))
         key = device.id or self._key(device)
         bus = self.named_bus(device) if "bus" in device else self.default_bus(device)
         place = None
         if bus:
-            place = self.wish(device, bus)
-            place = self.automatic(bus, device) if place is None else place
+            with contextlib.suppress(BadInput):
+                place = self.wish(device, bus)
+                place = self.automatic(bus, device) if place is None else place
         self.occupants[key] = Occupant(
             key, device, bus.name if bus else str(device.get("bus", "")), place, cold
         )

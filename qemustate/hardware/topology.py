@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from qemustate.errors import NoPlace
 from qemustate.hardware.advice import full, objections
 from qemustate.hardware.buses import PLUMBING, Bus, wanted
+from qemustate.hardware.cmdline import argument
 from qemustate.hardware.occupancy import Occupancy
 from qemustate.hardware.places import FAMILIES, Place
 from qemustate.hardware.properties import Device, Part
@@ -67,7 +68,7 @@ class Topology(Occupancy):
 
         ``machine`` is ``-machine``'s type or map, ``memory`` is ``-m``'s map, ``acpi_off`` whether bridges have no ACPI hotplug,
         ``usb`` whether the machine has its own USB controllers (``-usb``), ``defaults`` how many PCI slots the
-        machine's own display and network devices take. Raises BadInput for a place that cannot be read.
+        machine's own display and network devices take.
         """
         kind = {"type": machine} if isinstance(machine, str) else machine
         topology = cls(kind, memory, acpi_off=acpi_off, usb=usb)
@@ -93,8 +94,12 @@ class Topology(Occupancy):
             for it in config.all("global")
             if it.get("driver") in ("ICH9-LPC", "PIIX4_PM") and it.get("value") in (False, "off")
         ]
+        # Devices in JSON are made after those that are not (system/vl.c qemu_create_cli_devices()).
+        devices = [part for part in config.parts() if isinstance(part, Device)]
+        others = [part for part in config.parts() if not isinstance(part, Device)]
+        devices.sort(key=lambda device: argument("device", device).startswith("{"))
         return cls.of(
-            config.parts(),
+            [*others, *devices],
             machine=options,
             memory=memory,
             acpi_off="acpi-pci-hotplug-with-bridge-support" in off,

@@ -314,6 +314,15 @@ def test_a_command_line_is_read_with_its_defaults():
     assert Topology.of_config(Config.from_argv(["qemu", "-nodefaults"])).place(rng("r"))["addr"] == "2"
 
 
+def test_a_place_that_cannot_be_read_is_none(q35):
+    """What QEMU was told and took is there, wherever that is; a number on a command line is slot times 8 plus function."""
+    q35.occupy(rng("r", bus="ppb", addr=24))
+    q35.occupy(rng("s", bus="pcie.0", addr=24), cold=True)
+
+    assert q35.occupants["r"].place is None
+    assert q35.occupants["s"].place == (3, 0)
+
+
 def test_plain_data_says_it_all(q35):
     """A topology goes into plain data and comes back the same."""
     q35.occupy(rng("r", bus="rp0"))

@@ -59,6 +59,27 @@ def test_what_was_plugged_cold_is_where_topology_says(live, more):
     agrees(*started(live, *CROWD, **more))
 
 
+def test_devices_in_json_come_after_the_others(live):
+    """Of devices that leave their slot open, those written as key=value are first in line."""
+    argv = [
+        "-M",
+        "q35",
+        "-nodefaults",
+        "-device",
+        '{"driver":"virtio-rng-pci","id":"json"}',
+    ]
+    argv += [
+        "-device",
+        "virtio-rng-pci,id=words,multifunction=on",
+        "-device",
+        '{"driver":"virtio-rng-pci","id":"number","addr":9}',
+    ]
+    topology = Topology.of_config(Config.from_argv(["qemu", *argv]))
+
+    agrees(live(*argv), topology)
+    assert [topology.occupants[key].place for key in ("words", "json", "number")] == [(1, 0), (2, 0), (1, 1)]
+
+
 def test_default_devices_take_slots(live):
     """With the machine's own display and network, what comes after is in the next slot."""
     for machine in ("q35", "pc"):
