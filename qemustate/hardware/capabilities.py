@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from qemustate.errors import BadInput
 from qemustate.hardware import chardev
 from qemustate.hardware.cmdline import plain
 from qemustate.hardware.hotplug import COMMANDS
@@ -55,7 +56,8 @@ class Capabilities(msgspec.Struct, dict=True):
             types = self.properties.get(part.kind) or {}
             return Device({key: _typed(types.get(key, ""), key, value) for key, value in part.items()})
         if isinstance(part, Chardev):
-            return chardev.flat(settle(self.schema, "chardev-add", chardev.nested(part)))
+            kept, rest = _only_cold(part)
+            return Chardev(chardev.flat(settle(self.schema, "chardev-add", chardev.nested(rest))) | kept)
         if isinstance(part, Fsdev):
             return part
         return type(part)(settle(self.schema, COMMANDS[type(part)][0], dict(part)))
@@ -67,11 +69,14 @@ class Capabilities(msgspec.Struct, dict=True):
         """
         if isinstance(part, Fsdev):
             return []  # no command takes it, so the schema has nothing on it
-        values = plain(self.typed(part))
+        try:
+            values = plain(self.typed(part))
+        except BadInput as error:  # a chardev without an address, or with two
+            return [Problem(part.kind, error.expected, error.seen)]
         if isinstance(part, Device):
             return list(self._check_device(values))
         if isinstance(part, Chardev):
-            return self.schema.check_command("chardev-add", chardev.nested(Chardev(values)))
+            return self.schema.check_command("chardev-add", chardev.nested(_only_cold(Chardev(values))[1]))
         if isinstance(part, Netdev | Object) and self.version < _DESCRIBED:
             return []
         return self.schema.check_command(COMMANDS[type(part)][0], values)
@@ -114,6 +119,12 @@ class Capabilities(msgspec.Struct, dict=True):
     def from_bytes(cls, data: bytes) -> Capabilities:
         """Return what :meth:`to_bytes` wrote. Raises msgspec.MsgspecError for anything else."""
         return msgspec.json.decode(data, type=cls)
+
+
+def _only_cold(part: Chardev) -> tuple[dict[str, Any], Chardev]:
+    """Return what only a command line can say of a chardev, and the rest: ``mux=on`` is a chardev of its own in QMP."""
+    kept = {key: part[key] for key in ("mux",) if key in part}
+    return kept, Chardev({key: value for key, value in part.items() if key not in kept})
 
 
 def _typed(kind: str, name: str, value: Any) -> Any:

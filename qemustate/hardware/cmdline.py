@@ -29,6 +29,9 @@ from qemustate.qmp import jsontext
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+#: Sets of descriptors are numbered from here on, in 31 bits (QEMU ``util/osdep.c`` qemu_parse_fdset()).
+_FIRST_SET: Final = 1 << 30
+
 #: ``-global driver.property=value``, whose value is not escaped (QEMU ``util/qemu-config.c`` qemu_global_option()).
 _GLOBAL: Final = re.compile(r"([^.=]{1,63})\.([^=]{1,63})=(.*)", re.DOTALL)
 
@@ -170,12 +173,17 @@ def plain(value: Any) -> Any:
     return str(int(value)) if isinstance(value, Fd) else value
 
 
+def set_of(fd: int) -> int:
+    """Return the number of the set that a descriptor is in at launch: far from those that are made later."""
+    return _FIRST_SET + fd
+
+
 def in_set(member: str, value: Any) -> Any:
     """Return a descriptor that stands for a path as the path that QEMU takes it by; anything else as it is.
 
-    The path names a set of descriptors (``-add-fd fd=N,set=N``), which is numbered as the descriptor is.
+    The path names a set of descriptors (``-add-fd``), see :func:`set_of`.
     """
-    return f"/dev/fdset/{int(value)}" if isinstance(value, Fd) and member in PATHS else value
+    return f"/dev/fdset/{set_of(value)}" if isinstance(value, Fd) and member in PATHS else value
 
 
 def paths(value: Any) -> list[Fd]:

@@ -69,13 +69,13 @@ class Config:
     def argv(self, version: tuple[int, int] | None = None) -> list[str]:
         """Return the command line; ``version`` is QEMU's, (major, minor), where that is older than 7.2.
 
-        A descriptor that stands for a path goes in a set of its own, ``-add-fd``, numbered as it is.
+        A descriptor that stands for a path goes in a set of its own (``-add-fd``).
         Raises BadInput for a value that no form of its option can say.
         """
         given = [(name, value) for name in self.options for value in self.all(name)]
         sets = dict.fromkeys(fd for _, value in given for fd in cmdline.paths(value))
         words = [
-            *(cmdline.write("add-fd", {"fd": fd, "set": fd}) for fd in sets),
+            *(cmdline.write("add-fd", {"fd": fd, "set": cmdline.set_of(fd)}) for fd in sets),
             *(cmdline.write(name, value, version) for name, value in given),
         ]
         return [self.qemu, *(word for option in words for word in option)]

@@ -174,6 +174,20 @@ def test_a_command_line_is_checked_whole(known):
     ]
 
 
+def test_chardevs_of_the_command_line(known):
+    """What only a command line can say of a chardev is no problem; a socket without an address is one."""
+    mux, lost, two = Config.from_argv(
+        ["qemu", "-chardev", "stdio,id=c0,mux=on,signal=off", "-chardev", "socket,id=c1", "-chardev", "socket,id=c2,path=/a,fd=3"]
+    ).parts()  # fmt: skip
+
+    assert known().check(mux) == []
+    assert known().typed(mux) == {"backend": "stdio", "id": "c0", "mux": "on", "signal": False}
+    assert [str(problem) for problem in known().check(lost)] == [
+        "socket: expected one of path, fd, cid, host, saw none of them"
+    ]
+    assert [problem.seen for problem in known().check(two)] == ["unix and fd"]
+
+
 def test_it_can_be_kept(known):
     """What is known goes to bytes and back."""
     capabilities = known(Device(driver="virtio-rng-pci"))

@@ -127,10 +127,10 @@ def test_a_descriptor_may_stand_for_a_path():
     )
 
     assert config.argv()[1:] == [
-        "-add-fd", "fd=7,set=7", "-add-fd", "fd=8,set=8",
-        "-blockdev", '{"driver":"raw","node-name":"a","file":{"driver":"file","filename":"/dev/fdset/7"}}',
-        "-blockdev", '{"driver":"raw","node-name":"b","file":{"driver":"file","filename":"/dev/fdset/7"}}',
-        "-chardev", "file,id=c,path=/dev/fdset/8",
+        "-add-fd", "fd=7,set=1073741831", "-add-fd", "fd=8,set=1073741832",
+        "-blockdev", '{"driver":"raw","node-name":"a","file":{"driver":"file","filename":"/dev/fdset/1073741831"}}',
+        "-blockdev", '{"driver":"raw","node-name":"b","file":{"driver":"file","filename":"/dev/fdset/1073741831"}}',
+        "-chardev", "file,id=c,path=/dev/fdset/1073741832",
     ]  # fmt: skip
     assert config.fds == (7, 8)
 

@@ -8,6 +8,7 @@ import struct
 import pytest
 from support.vhost_user import VhostUser
 
+from qemustate.errors import CommandRefused
 from qemustate.hardware import (
     bridges,
     characters,
@@ -263,8 +264,17 @@ def of_device(client, part):
     return {
         "driver": client.execute("qom-get", {"path": path, "property": "type"}),
         "bus": bus,
+        "slot": slot(client, path),
         **properties(client, path, part),
     }
+
+
+def slot(client, path):
+    """Return where a PCI device is on its bus, None for other devices."""
+    try:
+        return client.execute("qom-get", {"path": path, "property": "addr"})
+    except CommandRefused:
+        return None
 
 
 def properties(client, path, part):
@@ -335,7 +345,7 @@ def check(base, start, lab, case):
 
 def not_as_asked(part, seen):
     """Return the properties whose value is not the one that was asked for."""
-    names = seen.keys() - {"driver", "bus"}
+    names = seen.keys() - {"driver", "bus", "slot"}
     return {name: seen[name] for name in names if not as_asked(part[name], seen[name])}
 
 

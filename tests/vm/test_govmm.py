@@ -13,6 +13,7 @@ from support.vhost_user import VhostUser
 from qemustate import VirtualMachine
 from qemustate.errors import CommandRefused, OperationRefused
 from qemustate.hardware import bridges, characters, devices, memory, network, platform, sharing, storage
+from qemustate.hardware.cmdline import set_of
 from qemustate.hardware.config import Config
 from qemustate.hardware.properties import Blockdev, Device, Fd
 from qemustate.qmp.blocking import Client
@@ -287,7 +288,7 @@ def test_descriptors_at_launch(config, tmp_path):
         parts = storage.disk("d0", storage.node("n0", Fd(fd)))
         async with VirtualMachine.launch(config.add(*parts), log=tmp_path / "log") as vm:
             [node] = [it for it in await vm.execute("query-named-block-nodes") if it["node-name"] == "n0"]
-            assert node["file"] == f"/dev/fdset/{fd}"
+            assert node["file"] == f"/dev/fdset/{set_of(fd)}"
 
     try:
         run(scenario)
