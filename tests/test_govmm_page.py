@@ -48,7 +48,7 @@ OBJECTS = (
 )
 
 #: Fixtures that start a real QEMU, or lead to one.
-REAL = {"qemu", "base", "start", "config", "argv", "q35", "bare", "known", "live"}
+REAL = {"qemu", "base", "start", "config", "argv", "q35", "bare", "known", "live", "linux"}
 
 #: What the page calls by its name alone.
 SHORT = {

@@ -11,7 +11,8 @@ The same in Python, and in TOML::
                                                                                        id = "rp0"
 
 What forms values take is in :mod:`qemustate.hardware.cmdline`. Options go to QEMU in the order of the map, which matters only
-among those of one name.
+among those of one name. QEMU makes devices that came as ``key=value`` before those that came as JSON (``system/vl.c``
+qemu_create_cli_devices()), so what is added to a command line that was read comes after it.
 """
 
 from __future__ import annotations
