@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from qemustate.replay.answers import Answers
@@ -14,10 +15,10 @@ _OURS: Final = frozenset({"begun", "ended", "deadline", "helper"})
 
 
 class Changes:
-    """Prints a line for each record that changed something, or began or ended an operation, of a subject where one is given; counts the others."""
+    """Shows a line for each record that changed something, or began or ended an operation, of a subject where one is given; counts the others."""
 
-    def __init__(self, only: Subject | None = None) -> None:
-        self._answers, self._only = Answers(), only or Subject.read("")
+    def __init__(self, only: Subject | None = None, show: Callable[[str], object] = print) -> None:
+        self._answers, self._only, self._show = Answers(), only or Subject.read(""), show
         self.records = self.shown = 0
 
     def see(self, vm: VM, seq: int, time: int, kind: str, body: dict[str, Any]) -> None:
@@ -26,7 +27,7 @@ class Changes:
         only = self._only
         about_us = kind in _OURS and ("correlation" in body or kind == "helper")
         if about_us and only.name in (None, body.get("subject")) and not vm.changed:
-            print(describe.line(seq, time, describe.record(kind, body), []))
+            self._show(describe.line(seq, time, describe.record(kind, body), []))
             self.shown += 1
         elif vm.changed or vm.violations:
             told = self._answers.describe(seq, kind, body)
@@ -37,7 +38,7 @@ class Changes:
                 if only.name is None or only.covers(rule.rpartition("-")[0], name)
             ]
             if changes:
-                print(describe.line(seq, time, told, changes))
+                self._show(describe.line(seq, time, told, changes))
                 self.shown += 1
         elif kind != "event":
             self._answers.see((seq, time, kind, body))

@@ -3,43 +3,76 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PosixPath
-from typing import IO, Any, Final, Self, cast
+from typing import IO, Any, Final, NamedTuple, Self, cast
 
 from qemustate.errors import BadInput
-from qemustate.events.format import FORMAT_NAME, FORMAT_VERSION
+from qemustate.events.format import FORMAT_NAME, FORMAT_VERSION, looks_like_log
 from qemustate.events.importers import formats
-from qemustate.events.importers.conversation import Skipped
+from qemustate.events.importers.conversation import Entry, Skipped
 from qemustate.events.importers.files import TraceFile, is_compressed
 from qemustate.events.records import Record
 from qemustate.replay.source import ForeignTrace, LogTrace, Source, Trace
+from qemustate.statemachine.state import VM
 
 #: Seconds between two looks at a file that did not grow.
 _POLL: Final = 0.1
 
 
-def follow(path: str, vm: str | None, stop: threading.Event) -> tuple[Trace, Iterator[Record]]:
-    """Return one VM's trace and its records: all there are, then those that come, until ``stop`` is set.
+class Followed(NamedTuple):
+    """A trace that grows: the state of a VM before its first record, and the records with their VM's name."""
+
+    start: Callable[[str], VM]
+    records: Iterator[tuple[str, Record]]
+
+
+def follow(path: str, vm: str | None, stop: threading.Event) -> Followed:
+    """Return the records of a trace, or of its VM of that name: all there are, then those that come, until ``stop`` is set.
 
     Records of a log end too when its writer closes it. A foreign file is followed as the file it is: what is
     renamed away or cut is not noticed. Raises BadInput where the path is no file that can be followed, or tells of
-    several VMs and ``vm`` names none of them.
+    several VMs, ``vm`` names none of them, and in this format more can't be told apart as they come.
     """
-    chosen = _one(path, Source(path).vm(vm))
-    if isinstance(chosen, LogTrace):
-        if chosen.shown == "-" or is_compressed(_head(path)):
-            raise BadInput(path, expected="a file that grows", seen="a pipe, or a compressed file")
-        return chosen, chosen.follow(stop)
-    if not Path(path).is_file() or is_compressed(_head(path)):
-        raise BadInput(path, expected="a file that grows", seen="a pipe, a directory, or a compressed file")
-    growing = _Growing(path)
-    growing.growth = growth = _Growth(stop)
-    file = TraceFile(growing, path)
-    form = formats.recognise(file)
-    traces = [ForeignTrace(form, found, path) for found in form.find([file])]
-    trace = next(it for it in traces if it.name == chosen.name)
-    return trace, _records(trace, growth)
+    grows = Path(path).is_file() and not is_compressed(_head(path))
+    if grows and not looks_like_log(TraceFile.at(path).head()):
+        growth = _Growth(stop)
+        growing = _Growing(path)
+        growing.growth = growth
+        file = TraceFile(growing, path)
+        form = formats.recognise(file)
+        entries = None if form.follow is None else form.follow(file, Skipped())
+        if entries is not None:
+            growth.waits = growth.opened + 1
+            return Followed(VM, _numbered(form.name, entries, vm))
+        traces = [ForeignTrace(form, found, path) for found in form.find([file])]
+        trace = _one(path, [it for it in traces if vm in (None, it.name)] or [*Source(path).vm(vm)])
+        assert isinstance(trace, ForeignTrace)
+        records = _records(trace, growth)
+    else:
+        chosen = _one(path, Source(path).vm(vm))
+        if not grows or not isinstance(chosen, LogTrace):
+            raise BadInput(
+                path, expected="a file that grows", seen="a pipe, a directory, or a compressed file"
+            )
+        trace, records = chosen, chosen.follow(stop)
+    name = trace.name
+    return Followed(lambda _: trace.start(), ((name, record) for record in records))
+
+
+def _numbered(
+    form: str, entries: Iterator[tuple[str, Entry]], vm: str | None
+) -> Iterator[tuple[str, Record]]:
+    """Yield the records that entries become, those of each VM with their own numbers."""
+    last: dict[str, int] = {}
+    for name, (kind, time, body) in entries:
+        if vm not in (None, name):
+            continue
+        if name not in last:
+            last[name] = 1
+            yield name, Record(1, 0, "segment", _head_of(name, {"source": form, "lacks": []}))
+        last[name] += 1
+        yield name, Record(last[name], time, kind, body)
 
 
 def _one(path: str, traces: list[Trace]) -> Trace:
@@ -112,7 +145,10 @@ def _records(trace: ForeignTrace, growth: _Growth) -> Iterator[Record]:
             raise  # it cannot be read; that there is no message yet is no fault
     growth.opened, growth.waits = 0, growth.opened
     trace.skipped = Skipped()
-    head = {"format": FORMAT_NAME, "version": FORMAT_VERSION, "vm": trace.name, "segment": 1, "chain": 0}
-    yield Record(1, 0, "segment", {**head, **trace.header_extra()})
+    yield Record(1, 0, "segment", _head_of(trace.name, trace.header_extra()))
     for seq, (kind, time, body) in enumerate(trace.entries(), 2):
         yield Record(seq, time, kind, body)
+
+
+def _head_of(name: str, extra: dict[str, Any]) -> dict[str, Any]:
+    return {"format": FORMAT_NAME, "version": FORMAT_VERSION, "vm": name, "segment": 1, "chain": 0, **extra}

@@ -54,3 +54,33 @@ def test_lines_come_at_once_and_interrupting_tells_the_state(tmp_path):
             process.kill()
     assert rest.splitlines()[-1].startswith("  runstate   running")
     assert (complaints, process.returncode) == ("", 0)
+
+
+def test_several_vms_are_told_apart(tmp_path):
+    """Which VM the lines are about stands above them when it is another one; the end tells the state of each."""
+    line = "2024-03-01 12:00:00.000+0000: 7: info : f:1 : {}\n"
+    named = "Entering monitor (mon={} vm=0xff name={})"
+    event = 'QEMU_MONITOR_RECV_EVENT: mon={} event={{"event": "{}"}}'
+    told = [named.format("0xa", "one"), event.format("0xa", "RESUME"), named.format("0xb", "two")]
+    told += [event.format("0xb", "RESUME"), event.format("0xa", "STOP"), "off"]
+    path = tmp_path / "libvirtd.log"
+    path.write_text("".join(map(line.format, told)))
+    command = "from qemustate.cli.main import run; run()"
+    arguments = ["replay", str(path), "--follow", "--only", "runstate"]
+    with subprocess.Popen(
+        [sys.executable, "-c", command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            shown = [process.stdout.readline().strip() for _ in range(5)]
+            process.send_signal(signal.SIGINT)
+            rest, complaints = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    headers = [it for it in shown if "!" not in it]
+    assert headers == ["vm two:", "vm one:"]
+    assert [it.split()[3] for it in shown if it not in headers] == ["RESUME", "RESUME", "STOP"]
+    assert [it for it in rest.splitlines() if it.startswith("vm ")] == [
+        "vm one, after record 3 at 2024-03-01T12:00:00.000Z",
+        "vm two, after record 2 at 2024-03-01T12:00:00.000Z",
+    ]
+    assert (complaints, process.returncode) == ("", 0)

@@ -2,6 +2,8 @@
 
 import lzma
 import threading
+from itertools import islice
+from pathlib import Path
 
 import pytest
 
@@ -51,32 +53,30 @@ def test_a_growing_file_is_the_file_that_has_grown(tmp_path, form, sizes):
     pieces[1:2] = [pieces[1][:half], pieces[1][half:]]  # a line may be written in two
     path.write_bytes(pieces[0])
     stop = threading.Event()
-    trace, records = follow(str(path), None, stop)
+    records = follow(str(path), None, stop).records
     seen = [next(records)]
     for piece in pieces[1:]:
         with path.open("ab") as file:
             file.write(piece)
         seen.append(next(records))
     (whole,) = source.Source(str(path)).vms
-    expected = list(source.records(whole))
+    expected = [(whole.name, it) for it in source.records(whole)]
     seen += [next(records) for _ in expected[len(seen) :]]
     stop.set()
     seen += records
     assert seen == expected
-    assert trace.name == whole.name
 
 
 def test_a_log_is_followed_until_it_is_closed(tmp_path):
     """Records come as the writer appends them; closing the log ends it."""
     path = tmp_path / "a.log"
     with LogWriter(path, vm="a", durability="os") as writer:
-        trace, records = follow(str(path), None, threading.Event())
-        assert next(records).kind == "segment"
+        _, records = follow(str(path), None, threading.Event())
+        assert next(records)[1].kind == "segment"
         for number in range(3):
             writer.append("note", {"text": str(number)}, 1)
-            assert next(records).body == {"text": str(number)}
-    assert [record.kind for record in records] == ["closed"]
-    assert trace.name == "a"
+            assert next(records)[1].body == {"text": str(number)}
+    assert [(name, record.kind) for name, record in records] == [("a", "closed")]
 
 
 def test_what_cannot_grow_is_refused(tmp_path, quit_story):
@@ -89,3 +89,66 @@ def test_what_cannot_grow_is_refused(tmp_path, quit_story):
         follow(str(tmp_path), None, threading.Event())
     with pytest.raises(BadInput, match="expected a file that grows"):
         follow(str(tmp_path), "one", threading.Event())
+
+
+LIBVIRT = (
+    Path(__file__).parent.parent / "events" / "importers" / "testdata" / "libvirt-9.0" / "libvirtd.log.xz"
+)
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 7, 40])
+def test_a_growing_log_of_libvirt_is_the_log_that_has_grown(tmp_path, pieces):
+    """Two domains, each started twice, and a daemon's restart: all VMs' records are those of the whole log."""
+    text = lzma.decompress(LIBVIRT.read_bytes())
+    path = tmp_path / "libvirtd.log"
+    size = len(text) // pieces + 1
+    path.write_bytes(text[:size])
+    stop = threading.Event()
+    _, records = follow(str(path), None, stop)
+    seen = {"ho1": [], "ho2": []}
+    whole = tmp_path / "whole.log"
+    whole.write_bytes(text)
+    expected = {vm.name: list(source.records(vm))[1:] for vm in source.Source(str(whole)).vms}
+    # The last line may go on, as far as one knows; it is of no monitor here.
+    number = sum(map(len, expected.values())) + 2
+    thread = threading.Thread(target=lambda: [seen[name].append(it) for name, it in islice(records, number)])
+    thread.start()
+    for at in range(size, len(text), size):
+        with path.open("ab") as file:
+            file.write(text[at : at + size])
+    thread.join(60)
+    stop.set()
+    assert {name: [_unplaced(it) for it in got[1:]] for name, got in seen.items()} == {
+        name: [_unplaced(it) for it in all_] for name, all_ in expected.items()
+    }
+
+
+def _unplaced(record):
+    """Return a record without the name of its file."""
+    body = record.body
+    return record.seq, record.time, record.kind, {**body, "origin": body["origin"][1]}
+
+
+def test_a_vm_that_comes_later_is_followed_too(tmp_path):
+    """A monitor opened after the following began belongs to the domain that the log then names."""
+    line = "2024-03-01 12:00:00.000+0000: 7: info : f:1 : {}\n"
+    path = tmp_path / "libvirtd.log"
+    event = 'QEMU_MONITOR_RECV_EVENT: mon={} event={{"event": "{}"}}'
+    path.write_text(line.format(event.format("0xa", "STOP")) + line.format("on"))
+    stop = threading.Event()
+    _, records = follow(str(path), None, stop)
+    assert [next(records)[1].kind for _ in range(2)] == ["segment", "event"]
+    later = [
+        "QEMU_MONITOR_NEW: mon=0xb fd=3",
+        'QEMU_MONITOR_SEND_MSG: mon=0xb msg={"execute":"cont"}\r\n fd=-1',
+        "Entering monitor (mon=0xb vm=0xff name=late)",
+        event.format("0xb", "RESUME"),
+        "off",
+    ]
+    with path.open("a", newline="") as file:
+        file.write("".join(map(line.format, later)))
+    got = [next(records) for _ in range(3)]
+    assert [name for name, _ in got] == ["late"] * 3
+    assert [(it.seq, it.kind) for _, it in got] == [(1, "segment"), (2, "command"), (3, "event")]
+    stop.set()
+    assert list(records) == []

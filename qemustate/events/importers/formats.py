@@ -14,6 +14,7 @@ from qemustate.events.importers import (
     kata,
     kubevirt,
     libvirt,
+    libvirt_follow,
     qemu_qmp,
     qemu_trace,
     qmp_jsonl,
@@ -33,6 +34,8 @@ class Format(msgspec.Struct, frozen=True):
     """A foreign format: its name, what it is in one line, how to know it, and the VMs that files of it tell of.
 
     ``sniff(head)`` looks at the first bytes of a file. A trace without any record of the kinds ``proof`` is none.
+    ``follow``, where there is one, yields the entries of a growing file's VMs, of which more may come, with their
+    names; it returns None where a file of this format tells of one VM only.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Format(msgspec.Struct, frozen=True):
     sniff: Callable[[bytes], bool]
     find: Find
     proof: frozenset[str] = MESSAGE_KINDS
+    follow: Callable[[TraceFile, Skipped], Iterator[tuple[str, Entry]] | None] | None = None
 
 
 class _Single(Protocol):
@@ -80,6 +84,7 @@ FORMATS: Final = (
         libvirt.sniff,
         libvirt.find,
         _LAUNCHES,
+        libvirt_follow.follow,
     ),
     Format("kubevirt", "libvirt's log as KubeVirt's virt-launcher wraps it", kubevirt.sniff, kubevirt.find),
     Format(

@@ -80,6 +80,8 @@ class Sessions:
         self._open: dict[bytes, Session] = {}
         self._threads: dict[bytes, Session] = {}
         self._counts: dict[bytes, int] = {}
+        #: Names told of monitors before their first message in the log.
+        self._named: dict[bytes, bytes] = {}
         #: How many marks there were.
         self.place = 0
 
@@ -97,16 +99,22 @@ class Sessions:
         if kind == "daemon":
             self._open.clear()
             self._threads.clear()
+            self._named.clear()
             return None
         if kind in ("line", "job"):
             return self._of_thread(mark)
         if kind == "close":
             return self._open.pop(mark.monitor, None)
-        return self._open.get(mark.monitor)
+        session = self._open.get(mark.monitor)
+        if session is None and kind == "named":
+            self._named[mark.monitor] = mark.text
+        return session
 
     def _begin(self, pointer: bytes, *, opened: bool) -> Session:
         count = self._counts[pointer] = self._counts.get(pointer, 0) + 1
         session = self._open[pointer] = Session(pointer, count, self.place, self.uses, opened=opened)
+        name = self._named.pop(pointer, b"")
+        session.name = b"" if opened else name
         return session
 
     def _of_thread(self, mark: Mark) -> Session | None:

@@ -149,6 +149,12 @@ def test_several_vms(imported_all):
     assert found["two"].said == ["opened", "greeting", *ASKED, "query-chardev", "reply"]
 
 
+def test_a_name_told_before_the_first_message(imported):
+    """An excerpt may begin with the line that names the domain; one that is opened anew is not meant by it."""
+    assert imported("libvirt", Log().named("0xa", "vm").ask("0xa", "cont").bytes).name == "vm"
+    assert imported("libvirt", Log().named("0xa", "vm").new("0xa").ask("0xa", "cont").bytes).name == "0xa"
+
+
 def test_a_pointer_that_is_used_again(imported_all):
     """The same pointer after a close is another monitor."""
     log = Log().new("0xa").ask("0xa", "qmp_capabilities").event("0xa", "STOP").close("0xa")
