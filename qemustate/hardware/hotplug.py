@@ -33,7 +33,7 @@ import msgspec
 
 from qemustate.errors import BadInput
 from qemustate.hardware import chardev
-from qemustate.hardware.properties import Blockdev, Chardev, Device, Fd, Fsdev, Netdev, Object, Part
+from qemustate.hardware.properties import Blockdev, Chardev, Device, Fd, Fsdev, Netdev, Object, Part, Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -193,6 +193,8 @@ class _Sender:
                 return [self._named(key, item) for item in value]
             case dict():
                 return {name: self._named(name, inner) for name, inner in value.items()}
+            case Text():
+                return str(value)  # untyped, as QEMU before 9.2 takes it; Capabilities.typed gives it a type
             case _:
                 return value
 

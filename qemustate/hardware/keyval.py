@@ -28,10 +28,12 @@ def read(text: str, first: str = "", *, nested: bool = False, lists: bool = Fals
     """Return what a text says, all values as text; a key without a value is "on".
 
     ``first`` names the key of a first value without one. ``nested`` reads keys as paths; ``lists`` makes a list of
-    a key's values where it comes more than once, else the last one counts. Any text at all can be read.
+    a key's values where it comes more than once, else the last one counts, of ids the first. Any text at all can be read.
     """
     found: dict[str, Any] = {}
     for key, value in _pieces(text, first):
+        if key == "id" and key in found and (lists or not nested):
+            continue  # of QemuOpts' ids the first one counts (opts_parse_id())
         if not lists or key not in found:
             found[key] = value
         elif isinstance(found[key], list):

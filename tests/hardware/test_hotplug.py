@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qemustate.errors import BadInput
+from qemustate.hardware.cmdline import read
 from qemustate.hardware.hotplug import Step, ordered, plug_steps, unplug_steps
 from qemustate.hardware.properties import Blockdev, Chardev, Device, Fd, Fsdev, Netdev, Object
 
@@ -80,6 +81,14 @@ def test_each_step_knows_what_takes_it_back():
     assert [(step.command, step.arguments) for step in unplug_steps(parts)] == [
         step.undo for step in reversed(plug_steps(parts))
     ]
+
+
+def test_text_from_a_command_line_is_plain_text_in_qmp():
+    """What was read from key=value and never got a type is sent as a string."""
+    [step] = plug_steps([read("device", "virtio-rng-pci,id=r0,max-bytes=1024")])
+
+    assert step.arguments == {"driver": "virtio-rng-pci", "id": "r0", "max-bytes": "1024"}
+    assert {type(value) for value in step.arguments.values()} == {str}
 
 
 def test_a_descriptor_is_sent_under_a_name_before_its_part():

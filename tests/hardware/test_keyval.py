@@ -62,6 +62,7 @@ def test_any_text_is_read(text, nested, lists):
         ("a,,b=c", {"type": "a,b=c"}),
         ("a=1,a=2", {"a": "2"}),
         ("a=b=c", {"a": "b=c"}),
+        ("id=a,id=b", {"id": "a"}),
         ("a=x,,,b=1", {"a": "x,", "b": "1"}),
         ("a=,b=,,", {"a": "", "b": ","}),
         ("a=1,", {"a": "1"}),

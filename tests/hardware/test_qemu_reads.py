@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from qemustate.errors import CommandRefused
 from qemustate.hardware import characters, devices, keyval, network, platform, storage
-from qemustate.hardware.cmdline import argument
+from qemustate.hardware.cmdline import argument, read
 from qemustate.hardware.properties import Chardev, Device, Netdev, Object
 
 #: Any text that a C string can hold; what matters to the parsers comes often.
@@ -48,6 +48,32 @@ def test_a_device_of_key_value_is_the_one_of_qmp(base, start):
             assert seen == [name, name]
 
         same()
+
+
+def test_whatever_qemu_takes_is_read_alike(base, start):
+    """Text that nobody wrote on purpose, where QEMU takes it for a device, says to us what it says to QEMU."""
+    pieces = st.sampled_from(["name=", "name", "nr=", "nr=3", ",", ",,", "=", "a", "b", "on", "id=p0"])
+    head = "virtserialport,id=p0,bus=vs0.0,name="
+    with start(base.add(characters.virtio_serial("vs0"))) as client:
+        taken = []
+
+        @settings(max_examples=300, deadline=None)
+        @given(st.lists(pieces, max_size=8).map("".join))
+        def same(tail):
+            text = head + tail
+            said = client.execute("human-monitor-command", {"command-line": f'device_add "{text}"'})
+            if said:
+                return
+            taken.append(text)
+            asked = read("device", text)
+            path = f"/machine/peripheral/{asked['id']}"
+            assert client.execute("qom-get", {"path": path, "property": "name"}) == asked["name"]
+            if "nr" in asked:
+                assert client.execute("qom-get", {"path": path, "property": "nr"}) == int(asked["nr"], 0)
+            client.execute("device_del", {"id": str(asked["id"])})
+
+        same()
+        assert len(set(taken)) > 20
 
 
 def test_an_object_of_key_value_is_the_one_of_qmp(base, start):
