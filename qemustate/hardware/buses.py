@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 
 from qemustate.hardware.places import Place, Room
-from qemustate.hardware.release import BRIDGES, PORTS
+from qemustate.hardware.release import BRIDGES, PORTS, is_pc
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,7 +78,8 @@ PCI: Final = ("port", "root", "bridge", "switch", "pxb")
 #: Drivers that only go below others, or on the root: what is plugged cold to plug more into.
 PLUMBING: Final = (*PORTS, *BRIDGES, "x3130-upstream", "pxb", "pxb-pcie", "pxb-cxl", "cxl-rp")
 
-_NOT_HOT: Final = "does not support hotplugging"
+#: Why nothing can be plugged into a bus, in QEMU's words.
+NOT_HOT: Final = "does not support hotplugging"
 
 #: SCSI controller -> places on its bus (``max_target``, ``max_lun`` of hw/scsi/*.c); a host's own target is left out.
 _SCSI: Final = {
@@ -127,7 +128,7 @@ def provided(device: Device, key: str, *, acpi: bool, cold: bool) -> list[Bus]:
         # Port 0 is kept for a console.
         return [Bus(f"{key}.0", "serial", Room(1, _int(device.get("max_ports"), 31) - 1, automatic=0), key)]
     if driver in ("ich9-ahci", "ahci"):
-        return [Bus(f"{key}.{port}", "ide", Room(0, 0), key, fixed=_NOT_HOT) for port in range(6)]
+        return [Bus(f"{key}.{port}", "ide", Room(0, 0), key, fixed=NOT_HOT) for port in range(6)]
     return []
 
 
@@ -135,16 +136,16 @@ def _pci_bus(device: Device, key: str, *, acpi: bool) -> list[Bus]:
     driver = device.kind
     off = device.get("hotplug") in (False, "off")
     if driver in PORTS or driver == "cxl-rp":
-        return [Bus(key, "port", Room(0, 0), key, fixed=f"{_NOT_HOT} (hotplug=off)" if off else "")]
+        return [Bus(key, "port", Room(0, 0), key, fixed=f"{NOT_HOT} (hotplug=off)" if off else "")]
     if driver == "x3130-upstream":
-        return [Bus(key, "switch", Room(0, 31), key, fixed="" if acpi else _NOT_HOT)]
+        return [Bus(key, "switch", Room(0, 31), key, fixed="" if acpi else NOT_HOT)]
     if driver.startswith("pxb"):
-        return [Bus(key, "pxb", Room(0, 31), key, fixed=_NOT_HOT)]
+        return [Bus(key, "pxb", Room(0, 31), key, fixed=NOT_HOT)]
     # A standard hotplug controller has no slot 0; all bridges but i82801b11 have one unless told not to.
     shpc = driver != "i82801b11-bridge" and device.get("shpc") not in (False, "off")
     hot = acpi or shpc
     room = Room(1, 31, automatic=None if shpc and not acpi else 0)
-    return [Bus(key, "bridge", room, key, fixed="" if hot else _NOT_HOT)]
+    return [Bus(key, "bridge", room, key, fixed="" if hot else NOT_HOT)]
 
 
 def machine_buses(
@@ -157,31 +158,37 @@ def machine_buses(
     buses: list[Bus] = []
     taken: dict[str, list[Place]] = {}
     if "q35" in machine_type:
-        buses.append(Bus("pcie.0", "root", Room(1, 31, automatic=0), fixed=_NOT_HOT))
+        buses.append(Bus("pcie.0", "root", Room(1, 31, automatic=0), fixed=NOT_HOT))
         taken["pcie.0"] = [(0, 0), (31, 0), (31, 2), (31, 3)]
-        buses += (Bus(f"ide.{port}", "ide", Room(0, 0), fixed=_NOT_HOT) for port in range(6))
+        buses += (Bus(f"ide.{port}", "ide", Room(0, 0), fixed=NOT_HOT) for port in range(6))
         if usb:
             taken["pcie.0"] += [(29, 0), (29, 1), (29, 2), (29, 7)]
             buses.append(Bus("usb-bus.0", "usb", Room(1, 6)))
-    elif machine_type in ("", "pc") or machine_type.startswith("pc-i440fx"):
-        buses.append(Bus("pci.0", "root", Room(1, 31, automatic=0)))
+    elif is_pc(machine_type):
+        fixed = f"{NOT_HOT} (acpi=off)" if no_acpi(options) else ""
+        buses.append(Bus("pci.0", "root", Room(1, 31, automatic=0), fixed=fixed))
         taken["pci.0"] = [(0, 0), (1, 0), (1, 1), (1, 3)]
-        buses += (Bus(f"ide.{port}", "ide", Room(0, 1), fixed=_NOT_HOT) for port in range(2))
+        buses += (Bus(f"ide.{port}", "ide", Room(0, 1), fixed=NOT_HOT) for port in range(2))
         if usb:
             taken["pci.0"].append((1, 2))
             buses.append(Bus("usb-bus.0", "usb", Room(1, 2)))
     elif machine_type == "microvm" or machine_type.startswith("virt"):
         if machine_type != "microvm" or options.get("pcie") in (True, "on"):
-            buses.append(Bus("pcie.0", "root", Room(1, 31, automatic=0), fixed=_NOT_HOT))
+            buses.append(Bus("pcie.0", "root", Room(1, 31, automatic=0), fixed=NOT_HOT))
             taken["pcie.0"] = [(0, 0)]
         count = 24 if machine_type == "microvm" else 32
-        buses += (Bus(f"virtio-mmio-bus.{n}", "only", Room(0, 0), fixed=_NOT_HOT) for n in range(count))
+        buses += (Bus(f"virtio-mmio-bus.{n}", "only", Room(0, 0), fixed=NOT_HOT) for n in range(count))
     elif machine_type.startswith("pseries"):
         buses.append(Bus("pci.0", "root", Room(0, 31)))
     elif machine_type.startswith("s390"):
         buses.append(Bus("virtual-css", "ccw", Room(0, 0xFFFF)))
         buses.append(Bus("pci.0", "root", Room(0, 31)))
     return buses, taken
+
+
+def no_acpi(options: Mapping[str, Any]) -> bool:
+    """Tell whether ``-machine`` says acpi=off: without ACPI there are no DIMMs on x86, and no hotplug on pc's root."""
+    return options.get("acpi") in (False, "off", "no", "n", "false")
 
 
 def _prefixed(table: Mapping[str, _T], driver: str) -> _T | None:

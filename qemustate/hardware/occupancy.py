@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import msgspec
 
 from qemustate.errors import BadInput
-from qemustate.hardware.buses import Bus, machine_buses, provided, wanted
+from qemustate.hardware.buses import NOT_HOT, Bus, machine_buses, no_acpi, provided, wanted
 from qemustate.hardware.places import (
     CPU_IDS,
     FAMILIES,
@@ -25,7 +25,7 @@ from qemustate.hardware.places import (
     size,
 )
 from qemustate.hardware.properties import Device, Object, Part
-from qemustate.hardware.release import Policy, kind, narrow
+from qemustate.hardware.release import Policy, is_pc, kind, narrow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -75,7 +75,7 @@ class Occupancy:
     ) -> None:
         """Make the topology of a machine with nothing plugged."""
         self.machine_type = str(machine.get("type", ""))
-        self.acpi_off = acpi_off
+        self.acpi_off = acpi_off or (is_pc(self.machine_type) and no_acpi(machine))
         buses, taken = machine_buses(self.machine_type, machine, usb=usb)
         #: Bus name -> bus, in the order of creation.
         self.buses = {bus.name: bus for bus in buses}
@@ -88,7 +88,8 @@ class Occupancy:
         #: Bytes there are for memory devices, None where the command line is not known to say.
         self.space = max(sizes["maxmem"] - sizes["size"], 0) if memory else None
         if slots := int((memory or {}).get("slots", 0)):
-            self.buses[DIMMS] = Bus(DIMMS, "memory", Room(0, slots - 1))
+            fixed = f"{NOT_HOT} (acpi=off)" if no_acpi(machine) else ""
+            self.buses[DIMMS] = Bus(DIMMS, "memory", Room(0, slots - 1), fixed=fixed)
         #: Memory backend -> its size in bytes.
         self.sizes: dict[str, int] = {}
         #: CPU slot -> its CPU type, as told by query-hotpluggable-cpus.
@@ -163,6 +164,22 @@ class Occupancy:
                 known.bus, known.place = CPUS, place
             elif path:
                 self.reserve(CPUS, place, key)
+
+    def told_memory(self, devices: Sequence[Mapping[str, Any]]) -> None:
+        """Take what ``query-memory-devices`` returned: sizes, and which slots DIMMs are in."""
+        for told in devices:
+            data = told["data"]
+            key = str(data.get("id", data.get("memaddr", "")))
+            memdev = str(data.get("memdev", "")).rpartition("/")[2]
+            self.sizes[memdev] = int(data.get("max-size", data.get("size", 0)))
+            kind = {"dimm": "pc-dimm", "nvdimm": "nvdimm"}.get(told["type"], "")
+            place = (data["slot"],) if kind else None
+            if known := self.occupants.get(key):
+                known.place = place if kind else known.place
+                known.device.setdefault("memdev", memdev)
+            else:
+                device = Device(driver=kind or str(told["type"]), id=key, memdev=memdev)
+                self.occupants[key] = Occupant(key, device, DIMMS if kind else "", place, cold=False)
 
     def told_pci(self, buses: Sequence[Mapping[str, Any]]) -> None:
         """Take what ``query-pci`` returned: devices not known yet get an occupant, those known are where it says.

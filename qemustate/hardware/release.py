@@ -220,8 +220,13 @@ def narrow(
     return POLICIES["other"]
 
 
+def is_pc(machine_type: str) -> bool:
+    """Tell whether a machine is i440fx, which is QEMU's default on x86."""
+    return machine_type in ("", "pc") or machine_type.startswith("pc-i440fx")
+
+
 def _pci_kind(machine_type: str, parent: str, *, acpi_off: bool) -> str:
-    if machine_type.startswith("pc-i440fx") or machine_type in ("pc", ""):
+    if is_pc(machine_type):
         return "shpc" if acpi_off and parent in BRIDGES else "acpi"
     if "q35" in machine_type:
         old = re.fullmatch(r"pc-q35-(\d+)\.(\d+).*", machine_type)

@@ -8,7 +8,8 @@ A :class:`Topology` is built from what was plugged cold (:meth:`Topology.of`, :m
     topology.asked(id)          device_del was answered: frees the place if the rule of its bus says so
     topology.release(id)        it is gone: DEVICE_DELETED, or a query that settled it
 
-Nothing is asked of QEMU here. What QEMU tells is taken with :meth:`Topology.told_cpus` and :meth:`Topology.told_pci`.
+Nothing is asked of QEMU here. What QEMU tells is taken with :meth:`Topology.told_cpus`, :meth:`Topology.told_memory` and
+:meth:`Topology.told_pci`.
 What is not modelled (ISA, HDA, ...) has no place here, and nothing is said about it.
 """
 

@@ -128,6 +128,7 @@ def read(argv: tuple[str, ...]) -> Launch:
             case "machine":
                 settings = _settings(name, text)
                 machine = settings.get("type", machine)
+                acpi_off = acpi_off or (release.is_pc(machine) and settings.get("acpi") == "off")
                 if "accel" in settings:
                     kvm = settings["accel"] != "tcg"
             case "mon" | "qmp" | "qmp-pretty" | "monitor":

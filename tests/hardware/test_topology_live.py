@@ -49,7 +49,8 @@ CROWD = [
 
 
 def started(live, *parts, machine="q35", **options):
-    config = Config(options={"machine": {"type": machine}, "nodefaults": True, **options}).add(*parts)
+    kind = {"type": machine} if isinstance(machine, str) else machine
+    config = Config(options={"machine": kind, "nodefaults": True, **options}).add(*parts)
     return live(*config.argv()[1:]), Topology.of_config(config)
 
 
@@ -197,6 +198,70 @@ def test_dimm_slots_are_filled_and_memory_ends(live):
     assert topology.check(dimm(4)) == ["bus DIMM slots has no free slot: 3 taken"]
     assert "no free slots available" in vm.refused("device_add", **dimm(4))
     agrees(vm, topology)
+
+
+def test_memory_that_qemu_tells_of_is_known(live):
+    """DIMMs and virtio-mem that nobody told topology of take slots and space once query-memory-devices has."""
+    cold = (
+        Object({"qom-type": "memory-backend-ram", "id": "m0", "size": 32 << 20}),
+        Object({"qom-type": "memory-backend-ram", "id": "m1", "size": 64 << 20}),
+        Device(driver="pc-dimm", id="d0", memdev="m0", slot=1),
+        Device(driver="virtio-mem-pci", id="v0", memdev="m1"),
+    )
+    memory = {"size": "64", "slots": 2, "maxmem": "192M"}
+    vm, topology = started(live, *cold, m=memory)
+    asked = Topology.of([], machine="q35", memory=memory)
+    asked.told_memory(vm.ok("query-memory-devices"))
+
+    assert asked.sizes == topology.sizes
+    assert asked.taken("DIMM slots").keys() == topology.taken("DIMM slots").keys() == {(1,)}
+    for known in (asked, topology):
+        known.occupy(Object({"qom-type": "memory-backend-ram", "id": "m2", "size": 64 << 20}))
+        assert (
+            "96 MiB are used, 64 MiB wanted" in known.check(Device(driver="pc-dimm", id="d", memdev="m2"))[0]
+        )
+    before = topology.to_data()
+    topology.told_memory(vm.ok("query-memory-devices"))
+    assert topology.to_data() == before
+
+
+def test_without_acpi_there_are_no_dimms_and_no_hotplug_on_the_root_of_a_pc(live):
+    """With acpi=off only bridges with a controller of their own take devices."""
+    backend = Object({"qom-type": "memory-backend-ram", "id": "m", "size": 1 << 20})
+    bridge = Device(driver="pci-bridge", id="b", chassis_nr=1)
+    options = {"machine": {"type": "pc", "acpi": False}, "m": {"size": "64", "slots": 2, "maxmem": "192M"}}
+    vm, topology = started(live, backend, bridge, **options)
+    dimm = Device(driver="pc-dimm", id="d", memdev="m")
+
+    for device, text in (
+        (rng(0, bus="pci.0", addr="7"), "does not support hotplugging"),
+        (dimm, "acpi disabled"),
+    ):
+        assert "does not support hotplugging (acpi=off)" in topology.check(device)[0]
+        assert text in vm.refused("device_add", **device)
+    assert topology.policy("b").kind == "acpi"
+    device = topology.place(rng(1))
+    vm.ok("device_add", **device)
+    topology.occupy(device)
+    assert topology.policy("r1").kind == "shpc"
+    vm.ok("device_del", id="r1")
+    vm.event("DEVICE_DELETED", device="r1")
+
+
+def test_a_microvm_has_a_bus_for_each_virtio_device(live):
+    """Each virtio-mmio device has a bus of its own, the last first, cold only; one with PCIe has ports too."""
+    cold = [Device(driver="virtio-rng-device", id=f"m{number}") for number in range(3)]
+    placed = Device(driver="virtio-rng-device", id="there", bus="virtio-mmio-bus.22")
+    options = {"machine": {"type": "microvm", "pcie": True}}
+    vm, topology = started(live, placed, *cold, port(0), **options)
+    for key in ("there", "m0", "m1", "m2"):
+        bus = vm.ok("qom-get", path=f"/machine/peripheral/{key}", property="parent_bus")
+        assert (key, bus.rpartition("/")[2]) == (key, topology.occupants[key].bus)
+    another = Device(driver="virtio-rng-device", id="hot")
+
+    assert "does not support hotplugging" in topology.check(another)[0]
+    assert "does not support hotplugging" in vm.refused("device_add", **another)
+    vm.ok("device_add", **topology.place(rng(0)))
 
 
 def test_cpu_slots_are_filled(live):

@@ -106,6 +106,8 @@ def test_backends_are_named():
         ),
         (["-M", "pc"], "e1000", "pci.0", "acpi"),
         ([], "e1000", "", "acpi"),
+        (["-M", "pc"], "e1000", "b0", "acpi"),
+        (["-M", "pc,acpi=off"], "e1000", "b0", "shpc"),
         (["-M", "virt"], "virtio-blk-pci", "rp0", "pcie"),
         (["-M", "q35"], "usb-tablet", "xhci.0", "sync"),
         (["-M", "q35"], "usb-ehci", "rp0", "acpi"),
@@ -121,7 +123,7 @@ def test_backends_are_named():
 def test_the_rule_of_a_bus(machine, driver, bus, kind):
     """Machine, driver and bus say which kind of unplug a device has."""
     known = launch.read(("qemu", *machine))
-    profile = launch.hotplug_kind(driver, known, {"rp0": "pcie-root-port"}.get(bus, ""))
+    profile = launch.hotplug_kind(driver, known, {"rp0": "pcie-root-port", "b0": "pci-bridge"}.get(bus, ""))
 
     assert [k for k in guards.DEVICE_KINDS if guards.names(profile)[k]] == [kind]
 
