@@ -31,6 +31,9 @@ def furnish(folder):
         (folder / name).symlink_to(HERE.parent / "stories" / name)
     for name in ("traces", "toml"):
         (folder / name).symlink_to(HERE / "testdata" / name)
+    (folder / "quits").mkdir()
+    for path in sorted((HERE.parent / "stories" / "7.2").glob("quit*")):
+        (folder / "quits" / path.name).symlink_to(path)
 
 
 def run(text):
