@@ -129,6 +129,7 @@ EVIDENCE: Final[tuple[Evidence, ...]] = (
     Evidence("return block-job-complete", "", effect="told_to_complete", ref="block/mirror.c mirror_complete()"),
     # --- disks: the node they are on, and what goes with a node
     Evidence("return blockdev-add", "", effect="defined_inside"),
+    Evidence("return x-blockdev-change", "", effect="children_changed"),
     Evidence("return blockdev-snapshot", "", effect="snapshot_taken"),
     Evidence("return blockdev-snapshot-sync", "", effect="snapshot_made"),
     Evidence("return transaction", "", effect="transaction_done"),
@@ -203,6 +204,12 @@ EVIDENCE: Final[tuple[Evidence, ...]] = (
         )
         for seen in ("execute", "return", "error")
     ),
+    Evidence("return blockdev-add", "", effect="node_added"),
+    Evidence("return blockdev-reopen", "", effect="nodes_reopened"),
+    Evidence("return object-add", "", effect="object_added"),
+    Evidence("return netdev_add", "", effect="netdev_added"),
+    Evidence("return netdev_del", "", effect="netdev_deleted"),
+    Evidence("return block-export-add", "", effect="export_added"),
 )  # fmt: skip
 
 #: Events whose last value is kept: event -> (the fact's name, the member that names the subject or none, the member with the value).

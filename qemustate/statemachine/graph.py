@@ -19,6 +19,8 @@ from qemustate.statemachine.stepping import backend, step
 _OTHERS: Final = guards.may("others")
 #: Job types that may put a disk on another node.
 _PIVOTING: Final = ("mirror", "commit")
+#: Job types that leave nodes standing on others than before.
+_REWIRING: Final = (*_PIVOTING, "stream", "")
 
 
 def define(vm: VM, told: Any) -> None:
@@ -34,6 +36,13 @@ def loosen(vm: VM) -> None:
     for name, cell in vm.nodes.items():
         if cell.belief & inner:
             step(vm, "node", watcher, cell, "graph changed", name)
+
+
+def unlink(vm: VM) -> None:
+    """Nobody knows any more which node stands on which."""
+    for who, uses in list(vm.refers.items()):
+        if who[0] == "node":
+            vm.refers[who] = tuple(use for use in uses if use[0] != "node")
 
 
 def put(cell: DeviceCell, node: str) -> None:
@@ -64,6 +73,8 @@ def job_begun(vm: VM, cell: JobCell, command: str, arguments: dict[str, Any]) ->
 def job_ended(vm: VM, cell: JobCell, *, done: bool) -> None:
     """A job has ended; if it is done, what it was told to put on another node is there, and perhaps what nobody here told it."""
     loosen(vm)
+    if done and cell.type in _REWIRING:
+        unlink(vm)
     if not done or cell.type not in _PIVOTING:
         return
     if cell.completing:

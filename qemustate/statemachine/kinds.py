@@ -182,6 +182,7 @@ def _spawned(vm: VM, body: dict[str, Any]) -> None:
     _cold_plug(vm, vm.launch)
     for kind, name in vm.launch.backends:
         step(vm, kind, vm.watch.backend, backend(vm, kind, name), "launched", name)
+    vm.refers.update({(kind, name): uses for kind, name, uses in vm.launch.refers})
     for name in vm.launch.inner:
         step(vm, "node", vm.watch.backend, backend(vm, "node", name), "defined", name)
     if vm.late:

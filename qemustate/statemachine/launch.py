@@ -17,7 +17,8 @@ import msgspec
 from qemustate.errors import BadInput
 from qemustate.hardware import cmdline, release
 from qemustate.hardware.properties import PARTS
-from qemustate.statemachine import guards
+from qemustate.statemachine import guards, references
+from qemustate.statemachine.references import Reference
 
 #: The ``-global`` by which bridges and ports are not ACPI's but have hotplug of their own (hw/acpi/ich9.c, hw/acpi/piix4.c).
 _ACPI_OFF: Final = tuple(
@@ -54,6 +55,8 @@ class Launch(msgspec.Struct, frozen=True, eq=False):
     counted: bool = True
     #: (kind, id) of cold-plugged backends: node, netdev, chardev, object
     backends: tuple[tuple[str, str], ...] = ()
+    #: What those refer to: (kind, id, its references).
+    refers: tuple[tuple[str, str, tuple[Reference, ...]], ...] = ()
     #: Names of block nodes that are defined inside the options of others, or by -drive.
     inner: tuple[str, ...] = ()
 
@@ -106,6 +109,7 @@ def read(argv: tuple[str, ...]) -> Launch:
     written: list[ColdDevice] = []
     backends: list[tuple[str, str]] = []
     inner: list[str] = []
+    refers: list[tuple[str, str, tuple[Reference, ...]]] = []
     for name, text in cmdline.words(argv):
         value = text or ""
         match name:
@@ -154,8 +158,10 @@ def read(argv: tuple[str, ...]) -> Launch:
             case "blockdev" | "netdev" | "chardev" | "object":
                 settings = _settings(name, text)
                 part = PARTS[name](settings)
+                kind = "node" if name == "blockdev" else name
                 if part.id:
-                    backends.append(("node" if name == "blockdev" else name, part.id))
+                    backends.append((kind, part.id))
+                    refers.append((kind, part.id, references.of(kind, settings)))
                 if name == "blockdev":
                     inner += (node for node in node_names(settings) if node != part.id)
             case "drive":
@@ -170,7 +176,7 @@ def read(argv: tuple[str, ...]) -> Launch:
                 pass
     return Launch(
         autostart, incoming, deferred, shutdown_pauses, debugger, kvm, monitors + defaults, machine, acpi_off, sleeps,
-        (*devices, *written), counted, tuple(backends), tuple(inner),
+        (*devices, *written), counted, tuple(backends), tuple(it for it in refers if it[2]), tuple(inner),
     )  # fmt: skip
 
 

@@ -49,6 +49,12 @@ RULES: Final = {
             "an answer to a command that is not in the trace",
             ("commands", "beginning"),
         ),
+        Rule(
+            "id-in-flight",
+            "warning",
+            "a command bears the id of one that is not answered yet: nobody can tell whose answer is whose",
+            ("commands", "replies"),
+        ),
         Rule("command-without-reply", "note", "a command that nothing answers", ("commands", "replies")),
         Rule("command-unknown", "warning", "a command that this QEMU does not have", ("replies",)),
         Rule(
@@ -131,6 +137,12 @@ RULES: Final = {
             "warning",
             "a backend was removed while a device that uses it was there",
             ("commands", "replies"),
+        ),
+        Rule(
+            "backend-in-use",
+            "note",
+            "a command takes away a backend that something which is there refers to; QEMU refuses most",
+            ("commands",),
         ),
         Rule("backend-leaked", "note", "a backend is left whose device is gone", ("commands", "replies")),
         # --- jobs, migration, memory

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 from qemustate.statemachine import guards
 from qemustate.statemachine.launch import Launch
 from qemustate.statemachine.observer import Observer, watchers
+from qemustate.statemachine.references import Reference, used_by
 from qemustate.statemachine.tables import HASH
 from qemustate.statemachine.tables.device import RESTLESS
 
@@ -139,6 +140,7 @@ class VM:
         "plugged",
         "process",
         "profile",
+        "refers",
         "restless",
         "resumed",
         "runstate",
@@ -191,6 +193,8 @@ class VM:
         #: The last value of what has values and no states: fact -> subject -> value.
         self.facts: dict[str, dict[str, Any]] = {}
         self.jobs: dict[str, JobCell] = {}
+        #: What backends and exports refer to, as they were told: (kind, name) -> its references.
+        self.refers: dict[Reference, tuple[Reference, ...]] = {}
         self.nodes: dict[str, Cell] = {}
         self.netdevs: dict[str, Cell] = {}
         self.chardevs: dict[str, Cell] = {}
@@ -236,6 +240,7 @@ class VM:
             possible = list(self.names(machine, it))
             return {"possible": possible, "is": possible[0] if len(possible) == 1 else None, **more}
 
+        users = used_by(self)
         return {
             "name": self.name,
             "records": self.seq,
@@ -252,7 +257,10 @@ class VM:
                 for name, d in self.devices.items()
             },
             **{
-                collection: {name: cell(kind, it, since=it.since) for name, it in getattr(self, collection).items()}
+                collection: {
+                    name: cell(kind, it, since=it.since, **({"used_by": users[kind, name]} if (kind, name) in users else {}))
+                    for name, it in getattr(self, collection).items()
+                }
                 for kind, collection in BACKENDS.items()
             },
             "jobs": {name: cell("job", j, type=j.type or None, error=j.error or None, since=j.since) for name, j in self.jobs.items()},
@@ -289,6 +297,7 @@ class VM:
             **{m: cell(getattr(self, m)) for m in ("process", "monitor", "runstate", "migration", "dump")},
             "devices": {n: [*cell(d, *_DEVICE), hex(d.kind), [list(u) for u in d.uses]] for n, d in self.devices.items()},
             "numbered": list(self.numbered),
+            "refers": [[*who, [list(what) for what in uses]] for who, uses in self.refers.items()],
             "displays": {n: cell(d, "server", "clients") for n, d in self.displays.items()},
             "jobs": {n: cell(j, *_JOB) for n, j in self.jobs.items()},
             **{c: {n: cell(b) for n, b in getattr(self, c).items()} for c in (*BACKENDS.values(), "exports", "fds")},
@@ -327,6 +336,7 @@ class VM:
         vm.restless = {n: d for n, d in vm.devices.items() if d.belief & restless}
         vm.jobs = {n: _fill(JobCell(0), c, *_JOB) for n, c in plain["jobs"].items()}
         vm.facts = {fact: dict(values) for fact, values in plain["facts"].items()}
+        vm.refers = {(kind, name): tuple((k, n) for k, n in uses) for kind, name, uses in plain["refers"]}
         vm.displays = {n: _fill(DisplayCell(0), c, "server", "clients") for n, c in plain["displays"].items()}
         for collection in (*BACKENDS.values(), "exports", "fds"):
             setattr(vm, collection, {n: _fill(Cell(0), c) for n, c in plain[collection].items()})

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, Final
 
-from qemustate.statemachine import guards
+from qemustate.statemachine import guards, references
 from qemustate.statemachine.launch import hotplug_kind
 from qemustate.statemachine.observer import Observer, Step, observer
 from qemustate.statemachine.state import BACKENDS, VM, Cell, DeviceCell, JobCell
@@ -216,7 +216,9 @@ def describe_device(vm: VM, cell: DeviceCell, properties: dict[str, Any]) -> Non
     cell.driver = str(properties.get("driver", ""))
     cell.bus = str(properties.get("bus", ""))
     cell.failover = str(properties.get("failover_pair_id", ""))
-    cell.uses = tuple((kind, str(properties[key])) for key, kind in _USES if key in properties)
+    cell.uses = tuple(
+        (kind, str(properties[key])) for key, kind in references.DEVICE.items() if key in properties
+    )
     cell.standby = "hides" if properties.get("failover") in _ON else ""
     kind = hotplug_kind(cell.driver, vm.launch, driver_of(vm, cell.bus))
     cell.kind = kind | _failover(vm, cell.failover) | guards.denied("raced")
@@ -238,8 +240,6 @@ _NO_FAILOVER: Final = guards.denied("failover")
 _MAYBE_FAILOVER: Final = guards.open_("failover")
 #: What is true of a property that is a bool: QMP's own, and the words of a command line (qapi/opts-visitor.c).
 _ON: Final = (True, "on", "yes", "true", "y")
-#: Property of a device -> the kind of backend it names (qdev-properties-system.c; hw/mem/pc-dimm.c).
-_USES: Final = (("drive", "node"), ("netdev", "netdev"), ("chardev", "chardev"), ("memdev", "object"))
 
 
 def driver_of(vm: VM, bus: str) -> str:

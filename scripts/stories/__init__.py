@@ -1,6 +1,7 @@
 """Stories of real QEMUs, one function each; importing this registers them all in stage.STORIES."""
 
 from stories import (
+    backends,
     blockjobs,
     clients,
     displays,
@@ -13,11 +14,13 @@ from stories import (
     migration,
     shpc,
     stops,
+    switch,
     unplug,
     vhost,
 )
 
 __all__ = [
+    "backends",
     "blockjobs",
     "clients",
     "displays",
@@ -30,6 +33,7 @@ __all__ = [
     "migration",
     "shpc",
     "stops",
+    "switch",
     "unplug",
     "vhost",
 ]

@@ -171,6 +171,17 @@ def backend_under_frontend(w):
     w.ok("netdev_del", id="net0")
 
 
+def backend_in_use(w):
+    w.ok("blockdev-add", node_name="n1", driver="null-co")
+    w.plug("vd1", drive="n1")
+    w.refused("blockdev-del", "Node n1 is in use", node_name="n1")
+
+
+def id_in_flight(w):
+    for _ in range(2):
+        w.put("command", {"qmp": {"execute": "query-status", "id": "same"}})
+
+
 def backend_leaked(w):
     w.ok("blockdev-add", node_name="n1", driver="null-co")
     w.plug("vd1", drive="n1")
@@ -230,7 +241,7 @@ BREAKS = {
         operation_left_behind, operation_unfinished, stop_unexplained,
         exit_unannounced, guest_panicked, watchdog_fired, io_error, load_failed, duplicate_id, use_of_gone, slot_reused,
         guest_blinking, unplug_refused, unplug_lost, unplug_pending, unplug_overdue, backend_under_frontend,
-        backend_leaked, job_at_its_end, job_failed, job_left_concluded, job_verb, migration_failed, memory_short,
+        backend_in_use, id_in_flight, backend_leaked, job_at_its_end, job_failed, job_left_concluded, job_verb, migration_failed, memory_short,
     )
 }  # fmt: skip
 

@@ -89,7 +89,12 @@ TOLD = {
     },
     "guest-blinking": {"unplug_too_soon_pcie", "shpc_too_soon"},
     "unplug-refused": {"dimm"},
-    "backend-under-frontend": {"net"},
+    "backend-under-frontend": {"net", "rng"},
+    # Taken away on purpose while it is used.
+    "backend-in-use": {
+        "commit", "dimm", "disk_moved", "mirror_replaces", "mirror_verbs", "net", "nvdimm", "reopen", "rng", "serial_port", "stream",
+        "throttle", "vhost_user_blk", "vhost_user_net",
+    },
     # The guest's misfortunes.
     "guest-panicked": {"panic_pause", "panic_none", "panic_poweroff", "panic_no_shutdown"},
     "watchdog-fired": {"watchdog_pause", "watchdog_poweroff", "watchdog_reset"},

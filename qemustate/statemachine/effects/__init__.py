@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from qemustate.statemachine.effects import (
+    backend,
     device,
     disk,
     display,
@@ -27,7 +28,7 @@ Effect = Callable[[VM, dict[str, Any], Any], None]
 #: Every effect by its name: the public functions of this package.
 EFFECTS: Final[dict[str, Effect]] = {
     name: function
-    for module in (runstate, migration, device, disk, display, fd, inventory, job, memory)
+    for module in (runstate, migration, backend, device, disk, display, fd, inventory, job, memory)
     for name, function in vars(module).items()
     if getattr(function, "__module__", "") == module.__name__ and not name.startswith("_")
 }

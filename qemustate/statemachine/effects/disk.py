@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qemustate.statemachine.graph import define, loosen, move, put
+from qemustate.statemachine.graph import define, loosen, move, put, unlink
 from qemustate.statemachine.state import VM
 from qemustate.statemachine.stepping import device_name
 
@@ -14,9 +14,15 @@ def graph_changed(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
     loosen(vm)
 
 
+def children_changed(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
+    """``x-blockdev-change`` gives a node a child, or takes one from it."""
+    unlink(vm)
+
+
 def snapshot_taken(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     """``blockdev-snapshot`` puts a node's users on its overlay (qapi/block-core.json)."""
     move(vm, data["node"], data["overlay"])
+    unlink(vm)  # what stood on the node stands on the overlay
 
 
 def defined_inside(vm: VM, data: dict[str, Any], _answer: Any) -> None:
@@ -30,6 +36,7 @@ def snapshot_made(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     """``blockdev-snapshot-sync`` puts a node's users on a new one, which may have no name of ours."""
     define(vm, {"node-name": data["snapshot-node-name"]} if "snapshot-node-name" in data else None)
     move(vm, data.get("node-name") or data.get("device", ""), data.get("snapshot-node-name", ""))
+    unlink(vm)
 
 
 def transaction_done(vm: VM, data: dict[str, Any], _answer: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from qemustate.statemachine.looks.registry import Asked, Sight, after, before
+from qemustate.statemachine.references import names, users
 from qemustate.statemachine.state import BACKENDS, VM, DeviceCell
 
 #: Removing command -> (kind of backend, the argument that names it).
@@ -16,13 +17,18 @@ _REMOVALS: Final = {
 }
 
 
-def users(vm: VM, kind: str, name: str) -> list[str]:
-    """Return the devices that use a backend and may be there."""
-    return [
-        device
-        for device, cell in vm.devices.items()
-        if (kind, name) in cell.uses and vm.names("device", cell) != ("gone",)
-    ]
+@before(*(f"command {name}" for name in _REMOVALS))
+def in_use(it: Sight, _qmp: dict[str, Any], asked: Asked | None) -> None:
+    """A backend about to be removed that certainly is, as certainly are those who use it."""
+    if asked is None:
+        return
+    kind, key = _REMOVALS[asked.name]
+    name = str(asked.arguments.get(key, ""))
+    if names(it.vm, kind, name) != ("present",):
+        return
+    there = [f"{k} {n}" for k, n in users(it.vm, kind, name) if "gone" not in names(it.vm, k, n)]
+    if there:
+        it.found("backend-in-use", name, f"{kind} {name} is used by {', '.join(there)}")
 
 
 @before(*(f"reply {name}" for name in _REMOVALS))
@@ -32,8 +38,8 @@ def removed(it: Sight, _qmp: dict[str, Any], asked: Asked | None) -> None:
         return
     kind, key = _REMOVALS[asked.name]
     name = str(asked.arguments.get(key, ""))
-    for device in users(it.vm, kind, name):
-        if it.vm.names("device", it.vm.devices[device]) == ("present",):
+    for user, device in users(it.vm, kind, name):
+        if user == "device" and names(it.vm, user, device) == ("present",):
             it.found("backend-under-frontend", name, f"{kind} {name} is used by {device}, which is present")
 
 

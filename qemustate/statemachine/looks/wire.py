@@ -29,6 +29,14 @@ def known(it: Sight, qmp: dict[str, Any], _asked: Asked | None) -> None:
     it.memory["clock"] = clock
 
 
+@before("command")
+def in_flight(it: Sight, qmp: dict[str, Any], asked: Asked | None) -> None:
+    """An id that an unanswered command bears; QEMU echoes ids and does not compare them (monitor/qmp.c)."""
+    identifier = qmp.get("id")
+    if asked is not None and identifier is not None and (old := it.vm.pending.get(key_of(identifier, 0))):
+        it.found("id-in-flight", str(identifier), f"{old[1]} of record {old[0]} is not answered yet")
+
+
 @before("reply", "failure")
 def answers(it: Sight, qmp: dict[str, Any], asked: Asked | None) -> None:
     """An answer that nobody in the trace asked for; the first after a greeting may be an earlier client's."""
