@@ -17,6 +17,7 @@ qemu_create_cli_devices()), so what is added to a command line that was read com
 
 from __future__ import annotations
 
+import copy
 import difflib
 import tomllib
 from dataclasses import dataclass, field
@@ -175,15 +176,14 @@ def _single(option: str, value: Any, source: str, where: str) -> Any:
         return value
     if option in KEYED:
         try:
-            return _checked(cmdline.as_map(option, value), source, where)
+            return _checked(copy.deepcopy(cmdline.as_map(option, value)), source, where)
         except BadInput as error:
             if error.source == source:
                 raise
             raise BadInput(source, where, expected=error.expected, seen=error.seen) from None
+    if option not in NAMES and value is True:
+        return value  # a newer QEMU's, without an argument
     if isinstance(value, bool) or not isinstance(value, str | int):
-        known = option in NAMES
-        if value is True and not known:
-            return value
         raise BadInput(source, where, expected="a string or a number", seen=repr(value))
     return value
 
@@ -195,8 +195,8 @@ def _checked(value: Any, source: str, where: str) -> Any:
         items = ((f"{where}.{key}", item) for key, item in value.items())
     elif isinstance(value, list):
         items = ((f"{where}[{number}]", item) for number, item in enumerate(value))
-    elif isinstance(value, str | int | float):
-        return value
+    elif value is None or isinstance(value, str | int | float):
+        return value  # null is JSON's: a block node without a backing one
     else:
         raise BadInput(source, where, expected="a string, number, boolean, list or table", seen=str(value))
     for place, item in items:

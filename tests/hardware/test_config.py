@@ -76,6 +76,35 @@ def test_parts_are_added():
     ]  # fmt: skip
 
 
+def test_a_config_does_not_change():
+    """Neither what it was made of nor what is made of it changes it."""
+    device = Device(driver="d", id="d0")
+    config = Config("qemu", {"machine": {"type": "q35"}}).add(device)
+    before = config.argv()
+    device["id"] = "other"
+    config.add({"machine": {"accel": "tcg"}})
+
+    assert config.argv() == before
+    with pytest.raises(TypeError):
+        config.options["S"] = True
+
+
+def test_null_is_a_value_of_json():
+    """A block node that has no backing one says so with null, which key=value cannot say."""
+    argv = ["qemu", "-blockdev", '{"driver":"qcow2","node-name":"n","file":"f","backing":null}']
+
+    assert Config.from_argv(argv).argv() == argv
+    with pytest.raises(BadInput, match="backing"):
+        Config.from_argv(argv).argv((2, 8))
+
+
+def test_an_option_of_a_newer_qemu_is_kept():
+    """What is not in the table is kept as it came."""
+    argv = ["qemu", "-brand-new", "-newer", "a,b", "-S"]
+
+    assert Config.from_argv(argv).argv() == argv
+
+
 def test_two_fw_cfg_entries_are_two_options():
     """Two fw_cfg entries make two options, each with its own name and nothing of the other's."""
     config = Config("qemu", {"fw_cfg": [{"name": "opt/a", "file": "/a"}, {"name": "opt/b", "string": "b"}]})

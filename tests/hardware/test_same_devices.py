@@ -4,6 +4,7 @@ import fcntl
 import os
 import re
 import struct
+from pathlib import Path
 
 import pytest
 from support.vhost_user import VhostUser
@@ -19,6 +20,7 @@ from qemustate.hardware import (
     sharing,
     storage,
 )
+from qemustate.hardware.config import Config
 from qemustate.hardware.hotplug import plug_steps
 from qemustate.hardware.properties import Blockdev, Chardev, Device, Fd, Netdev, Object
 
@@ -353,6 +355,24 @@ def not_as_asked(part, seen):
 def test_cold_and_hot_plug_make_the_same_device(base, start, lab, case):
     """Id, driver, bus and slot, every property that was set, block nodes and chardevs: the same both ways."""
     check(base, start, lab, case)
+
+
+@pytest.mark.parametrize("version", [None, OLD], ids=["json", "key-value"])
+@pytest.mark.parametrize("case", [disk, user_network, character_files], ids=lambda case: case.__name__)
+def test_a_command_line_from_proc_makes_the_same_vm(base, start, lab, case, version):
+    """What /proc says of a running QEMU, in either form, becomes maps that make the same devices once more."""
+    config = base.add({"machine": {"nvdimm": True}}, ROOM, *PORTS, *case(lab))
+    with start(config, version) as client:
+        first = facts(client, case(lab))
+        words = Path(f"/proc/{client.pid}/cmdline").read_bytes().split(b"\0")[:-1]
+    read = Config.from_argv([os.fsdecode(word) for word in words])
+    ours = [part for part in read.parts() if part.id == "qmp"]
+    again = Config(
+        read.qemu,
+        {name: [it for it in read.all(name) if it not in ours] for name in read.options if name != "mon"},
+    )
+    with start(again) as client:
+        assert facts(client, case(lab)) == first
 
 
 @pytest.mark.parametrize("case", [tap_by_name, tap_by_descriptors], ids=lambda case: case.__name__)
