@@ -77,28 +77,40 @@ async def _less(vm: Verbs, size: int, devices: list[dict[str, Any]], deadline: f
         await vm.unplug(name, deadline=deadline)
 
 
-async def set_vcpus(vm: Verbs, wanted: int, deadline: float | None) -> int:
-    """Give the guest ``wanted`` vCPUs; see Verbs.set_vcpus."""
+async def set_vcpus(vm: Verbs, wanted: int, deadline: float | None, *, left: bool) -> int:
+    """Give the guest ``wanted`` vCPUs; ``left`` says whether one has been unplugged. See Verbs.set_vcpus."""
     entries = await vm.execute("query-hotpluggable-cpus")
     present = [it for it in entries if "qom-path" in it]
-    now = sum(it["vcpus-count"] for it in present)
+    now: int = sum(it["vcpus-count"] for it in present)
     if wanted > now:
         # QEMU lists them from the last to the first.
-        for entry in [it for it in reversed(entries) if "qom-path" not in it]:
-            if now >= wanted:
-                break
-            place = "-".join(str(value) for _, value in sorted(entry["props"].items()))
-            await vm.plug(
-                Device({"driver": entry["type"], "id": f"vcpu-{place}", **entry["props"]}), deadline=deadline
-            )
-            now += entry["vcpus-count"]
+        free = [it for it in reversed(entries) if "qom-path" not in it]
+        if left and not (await vm.execute("query-kvm"))["enabled"]:
+            desc = "without KVM, QEMU crashes when a vCPU is plugged after one was unplugged"
+            raise OperationRefused("set_vcpus", "", by="us", desc=desc)
+        for entry in _making_up(wanted - now, free, wanted, now):
+            await vm.plug(_vcpu(entry), deadline=deadline)
     else:
-        for entry in [it for it in present if it["qom-path"].startswith(_PERIPHERAL)]:
-            if now <= wanted:
-                break
+        hotplugged = [it for it in present if it["qom-path"].startswith(_PERIPHERAL)]
+        for entry in _making_up(now - wanted, hotplugged, wanted, now):
             await vm.unplug(entry["qom-path"].removeprefix(_PERIPHERAL), deadline=deadline)
-            now -= entry["vcpus-count"]
-    if now != wanted:
-        desc = f"{now} is as near as this machine's vCPUs come to {wanted}"
+    return wanted
+
+
+def _vcpu(entry: dict[str, Any]) -> Device:
+    place = "-".join(str(value) for _, value in sorted(entry["props"].items()))
+    return Device({"driver": entry["type"], "id": f"vcpu-{place}", **entry["props"]})
+
+
+def _making_up(missing: int, entries: list[dict[str, Any]], wanted: int, now: int) -> list[dict[str, Any]]:
+    """Return the first entries that hold as many vCPUs as are missing. Raises OperationRefused."""
+    chosen = []
+    for entry in entries:
+        if entry["vcpus-count"] <= missing:
+            chosen.append(entry)
+            missing -= entry["vcpus-count"]
+    if missing:
+        can = sum(it["vcpus-count"] for it in entries)
+        desc = f"there are {now} vCPUs, and {can} of this machine's can be {'plugged' if wanted > now else 'unplugged'}"
         raise OperationRefused("set_vcpus", "", by="us", desc=desc)
-    return int(now)
+    return chosen

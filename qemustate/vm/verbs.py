@@ -16,6 +16,7 @@ from qemustate.hardware import release
 from qemustate.hardware.hotplug import Step, plug_steps
 from qemustate.hardware.properties import Device, Part
 from qemustate.vm import resizing
+from qemustate.vm.intents import device_names
 from qemustate.vm.job import Job
 from qemustate.vm.places import hotplug_kind, topology
 from qemustate.vm.probe import probe
@@ -199,9 +200,16 @@ class Verbs:
     async def set_vcpus(self, count: int, *, deadline: float | None = None) -> int:
         """Give the guest ``count`` vCPUs: plug where ``query-hotpluggable-cpus`` has places, or unplug hotplugged ones, last first.
 
-        Raises what plug and unplug raise, and OperationRefused where the places do not come to that number.
+        Raises what plug and unplug raise, and OperationRefused, with nothing done, where the places do not come to that
+        number, or one was unplugged before and there is no KVM: QEMU crashes then, at the next (7.2) or when there have been more
+        than ``maxcpus`` (``tcg/tcg.c`` tcg_register_thread()).
         """
-        return await resizing.set_vcpus(self, count, deadline)
+        vm = self._recorder.vm
+        left = any(
+            cell.driver.endswith("-cpu") and device_names(vm, name) == ("gone",)
+            for name, cell in vm.devices.items()
+        )
+        return await resizing.set_vcpus(self, count, deadline, left=left)
 
     # --- state elsewhere
 
@@ -244,7 +252,10 @@ class Verbs:
         deadline: float | None = None,
         correlation: str | None = None,
     ) -> Operation:
-        """Take in a migration at ``uri``, in a VM launched with ``-incoming defer``; done when all of it has come."""
+        """Take in a migration at ``uri``, in a VM launched with ``-incoming defer``; done when all of it has come.
+
+        It listens once the operation is :meth:`~qemustate.vm.operation.Operation.taken`.
+        """
         steps = [*_migration_settings(capabilities, parameters), Step("migrate-incoming", {"uri": uri})]
         return self.begin(
             "incoming", *steps, arguments={"intent": "incoming"}, deadline=deadline, correlation=correlation
