@@ -27,7 +27,8 @@ class Intent(msgspec.Struct, frozen=True):
     """One operation; see the module's docstring.
 
     ``done`` and ``refused`` are asked after every record. ``ask`` is a query that tells where no event does: it is asked
-    when the deadline has passed, with ``poll`` again and again, and with ``confirm`` before it is believed to be done.
+    when the deadline has passed, with ``poll`` again and again, and with ``confirm`` before it is believed to be done. ``reason`` is
+    the member of its answer that says why it was refused.
     ``then`` is sent when it is done, and is part of it; ``tidy`` however it ended. ``announced`` is worth waiting for a moment
     when it is done.
     ``recovery`` is what a new process does with it: take back what was done so far, send again what it cannot see
@@ -48,6 +49,7 @@ class Intent(msgspec.Struct, frozen=True):
     ask: tuple[str, dict[str, Any]] | None = None
     poll: bool = False
     confirm: bool = False
+    reason: str = ""
     announced: Callable[[VM], bool] | None = None
     tidy: tuple[Step, ...] = ()
     recovery: Recovery = "watch"
@@ -113,16 +115,16 @@ _GOING_ON: Final = frozenset({"running", "suspended", "inmigrate"})
 def pause(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], _since: int) -> Intent:
     """``stop``: the vCPUs stand still."""
     return Intent(
-        "pause", subject, arguments, steps, done=lambda vm: "running" not in _runstate(vm),
-        value=_is_runstate, settles="query-status", ask=("query-status", {}), recovery="resend",
+        "pause", subject, arguments, steps, done=lambda vm: _is_runstate(vm) not in (None, "running"),
+        value=_is_runstate, settles="query-status", ask=("query-status", {}), poll=True, recovery="resend",
     )  # fmt: skip
 
 
 def resume(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], _since: int) -> Intent:
     """``cont``: the vCPUs run, or sleep as they did before."""
     return Intent(
-        "resume", subject, arguments, steps, done=lambda vm: set(_runstate(vm)) <= _GOING_ON,
-        value=_is_runstate, settles="query-status", ask=("query-status", {}), recovery="resend",
+        "resume", subject, arguments, steps, done=lambda vm: _is_runstate(vm) in _GOING_ON,
+        value=_is_runstate, settles="query-status", ask=("query-status", {}), poll=True, recovery="resend",
     )  # fmt: skip
 
 
@@ -187,7 +189,8 @@ def dump(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], _sinc
     """``dump-guest-memory``, detached: DUMP_COMPLETED says how it ended."""
     return Intent(
         "dump", subject, arguments, steps,
-        done=lambda vm: vm.names("dump", vm.dump) == ("completed",),
+        # QEMU says so a moment before it lets the vCPUs go on (dump/dump.c dump_process()).
+        done=lambda vm: vm.names("dump", vm.dump) == ("completed",) and _runstate(vm) != ("save-vm",),
         refused=lambda vm: ("qemu", "the dump failed") if vm.names("dump", vm.dump) == ("failed",) else None,
         going=lambda vm: "active" in vm.names("dump", vm.dump),
         settles="DUMP_COMPLETED, or query-dump", ask=("query-dump", {}),
@@ -209,9 +212,10 @@ def migrate(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], _s
         return ("qemu", _MIGRATED[is_[0]]) if len(is_) == 1 and is_[0] in _MIGRATED else None
 
     return Intent(
-        arguments["intent"], subject, arguments, steps, done=lambda vm: names(vm) == ("completed",), refused=refused,
+        arguments["intent"], subject, arguments, steps, (Step("query-status", {}),),
+        done=lambda vm: names(vm) == ("completed",), refused=refused,
         going=lambda vm: not {"none", *_MIGRATED} & set(names(vm)),
-        settles="MIGRATION, or query-migrate", ask=("query-migrate", {}),
+        settles="MIGRATION, or query-migrate", ask=("query-migrate", {}), reason="error-desc",
     )  # fmt: skip
 
 

@@ -34,8 +34,9 @@ class Operation:
         loop = asyncio.get_running_loop()
         self._end: asyncio.Future[Any] = loop.create_future()
         self._answer: asyncio.Future[Any] = loop.create_future()
+        self._taken: asyncio.Future[Any] = loop.create_future()
         # Nobody may ever ask; that is no mistake.
-        for future in (self._end, self._answer):
+        for future in (self._end, self._answer, self._taken):
             future.add_done_callback(_looked_at)
 
     def __repr__(self) -> str:
@@ -50,13 +51,25 @@ class Operation:
     def __await__(self) -> Generator[Any, None, Any]:
         return asyncio.shield(self._answer).__await__()
 
+    async def taken(self) -> None:
+        """Wait until QEMU has answered all that it was sent: the guest has been asked, the target of a migration listens.
+
+        Raises as :meth:`settled` does where it ended before that.
+        """
+        await asyncio.shield(self._taken)
+
     async def settled(self) -> Any:
         """Wait for its end, however long that takes; return and raise as awaiting it in time would have."""
         return await asyncio.shield(self._end)
 
+    def take(self) -> None:
+        """Note that QEMU has answered everything, for whoever waits."""
+        if not self._taken.done():
+            self._taken.set_result(None)
+
     def end(self, value: Any = None, error: BaseException | None = None) -> None:
         """Note the end, for whoever waits."""
-        for future in (self._end, self._answer):
+        for future in (self._end, self._answer, self._taken):
             if not future.done():
                 if error is None:
                     future.set_result(value)

@@ -158,6 +158,7 @@ class Operations:
             if intent.durable:
                 await self.durable()
             await self._send(intent, resumed=resumed)
+            operation.take()
             await self._settle(operation, intent)
             left = await self._tidy((*intent.then, *intent.tidy))
             if left:
@@ -320,6 +321,8 @@ class Operations:
                     await self._ask(intent)
                 if refusal := intent.refused(self.vm):
                     by, desc = refusal
+                    if intent.reason:
+                        desc = (await self._ask(intent) or {}).get(intent.reason) or desc
                     raise OperationRefused(intent.name, intent.subject, by=by, desc=desc)
                 if intent.announced is not None:
                     await asyncio.wait(
@@ -332,10 +335,11 @@ class Operations:
             hurry.clear()
             await self._ask(intent)
 
-    async def _ask(self, intent: Intent) -> None:
+    async def _ask(self, intent: Intent) -> Any:
         if intent.ask is not None:
             with contextlib.suppress(CommandRefused, OutcomeUnknown, MonitorUnavailable, LocalProtocolError):
-                await self._link.execute(*intent.ask)
+                return await self._link.execute(*intent.ask)
+        return None
 
     async def durable(self) -> None:
         """Have the log on the disk, without standing in anybody's way; where the disk refuses, the VM comes first."""

@@ -122,3 +122,15 @@ def no_leaks():
 def linux(qemu, guest, tmp_path):
     """Return a support.linux.Linux, which starts VMs with the small Linux guest."""
     return Linux(qemu, guest, tmp_path)
+
+
+@pytest.fixture
+def make_image(qemu, tmp_path):
+    """Return a function that makes a disk image and returns its path: ``make_image(name, size, form, *options)``."""
+
+    def make(name, size, form="raw", *options):
+        path = tmp_path / name
+        subprocess.run([qemu.img, "create", "-q", "-f", form, *options, path, size], check=True)
+        return path
+
+    return make
