@@ -56,15 +56,7 @@ def encode(seq: int, time: int, kind: str, body: dict[str, Any], running: int) -
     msgpack cannot: integers beyond 64 bits, lone surrogates, other types than JSON's and bytes, nesting
     deeper than 500; or when the item would be longer than 256 MiB.
     """
-    try:
-        covered = _encode((seq, time, kind, body, _ROOM))[:-CRC_BYTES]
-    except _REFUSED as refusal:
-        covered = _pack_item(seq, time, kind, body, refusal)
-    if len(covered) > MAX_DEPTH:
-        _check(seq, kind, body, covered)
-    crc = crc32(covered, running)
-    tail = _tail(CRC_BYTE, crc)
-    return covered + tail, crc32(tail, crc)
+    return encode_all([(kind, body, time)], seq - 1, running)
 
 
 def encode_all(

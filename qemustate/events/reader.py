@@ -8,17 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from qemustate.errors import BadInput
+from qemustate.events import heads
 from qemustate.events.codec import Item, to_record, upcast_items
 from qemustate.events.format import Damage, Fault, is_torn_tail, lock_path, segment_numbers, segment_path
-from qemustate.events.heads import (
-    NO_SNAPSHOT,
-    NOT_NEXT,
-    check_segment_item,
-    damaged,
-    missing_segment,
-    not_at_the_end,
-    read_head,
-)
 from qemustate.events.segment import Segment
 
 if TYPE_CHECKING:
@@ -65,11 +57,11 @@ class LogReader:
         self._timed: _Mark | None = None
         numbers = segment_numbers(path)
         first = numbers[0] if numbers else 1
-        head = read_head(path, first)
+        head = heads.read_head(path, first)
         if not head:
-            raise damaged(_no_beginning(segment_path(path, first)))
+            raise heads.damaged(_no_beginning(segment_path(path, first)))
         if first > 1 and (len(head) < 2 or head[1][2] != "snapshot"):
-            raise damaged(missing_segment(path, first - 1, NO_SNAPSHOT.format(first)))
+            raise heads.damaged(heads.missing_segment(path, first - 1, heads.NO_SNAPSHOT.format(first)))
         self.header: dict[str, Any] = head[0][3]
         self.first_seq = head[0][0]
         self._start = _Mark(self.first_seq, first, 0, 0, 0 if first == 1 else None)
@@ -134,7 +126,7 @@ class LogReader:
     def nearest_snapshot(self, seq: int) -> Record | None:
         """Return the last snapshot numbered ``seq`` or below; its state is that after the record before it."""
         for number in reversed(segment_numbers(self.path)):
-            head = read_head(self.path, number)
+            head = heads.read_head(self.path, number)
             if len(head) == 2 and head[1][2] == "snapshot" and head[1][0] <= seq:
                 return to_record(upcast_items([head[1]])[0])
         return None
@@ -149,7 +141,7 @@ class LogReader:
             if number <= known.number:
                 break
             try:
-                head = read_head(self.path, number)
+                head = heads.read_head(self.path, number)
             except BadInput:
                 continue  # whoever reads on from an earlier place will meet it
             if head and head[0][0] <= seq:
@@ -172,23 +164,25 @@ class LogReader:
                 fault = segment.fault
                 self._end = _Mark(segment.seq, here.number, segment.offset, segment.running, here.chain)
             if fault is not None and (later or not is_torn_tail(fault.damage)):
-                raise damaged(not_at_the_end(fault) if later else fault)
+                raise heads.damaged(heads.not_at_the_end(fault) if later else fault)
             if not later:
                 self.tail = fault
                 self.closed = fault is None and last is not None and last[2] == "closed"
                 return
             here = _Mark(self._end.seq, here.number + 1, 0, 0, self._end.running)
             if later[0] != here.number:
-                raise damaged(missing_segment(self.path, here.number, NOT_NEXT.format(later[0])))
+                raise heads.damaged(
+                    heads.missing_segment(self.path, here.number, heads.NOT_NEXT.format(later[0]))
+                )
 
     def _checked(self, segment: Segment, here: _Mark) -> Iterator[list[Item]]:
         """Yield the blocks of one segment; remember where they begin, check its first item."""
         before = _Mark(segment.seq, here.number, segment.offset, segment.running, here.chain)
         for items in segment.blocks():
             if before.offset == 0:
-                fault = check_segment_item(items[0], str(segment.path), here.number, here.chain)
+                fault = heads.check_segment_item(items[0], str(segment.path), here.number, here.chain)
                 if fault is not None:
-                    raise damaged(fault)
+                    raise heads.damaged(fault)
                 before = before._replace(seq=items[0][0])
             self._remember(before)
             yield items

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from qemustate.errors import BadInput
+from qemustate.events import heads
 from qemustate.events.codec import Item, encode
 from qemustate.events.format import (
     FORMAT_NAME,
@@ -18,15 +19,6 @@ from qemustate.events.format import (
     is_torn_tail,
     segment_numbers,
     segment_path,
-)
-from qemustate.events.heads import (
-    NO_SNAPSHOT,
-    NOT_NEXT,
-    check_segment_item,
-    damaged,
-    missing_segment,
-    not_at_the_end,
-    read_head,
 )
 from qemustate.events.segment import Segment
 from qemustate.events.writer import LogWriter
@@ -107,7 +99,7 @@ def repair(path: str | os.PathLike[str], mode: Mode, output: str | os.PathLike[s
         if report.sound:
             return report
         if not report.torn:
-            raise damaged(report.faults[0])
+            raise heads.damaged(report.faults[0])
         LogWriter(path, durability="each").abandon()
         return report
     if output is None or segment_numbers(output):
@@ -130,13 +122,13 @@ def _survey(path: str | os.PathLike[str]) -> Iterator[list[Item] | Fault]:
     if not numbers:
         raise BadInput(str(path), expected="a log", seen="no such file")
     if numbers[0] > 1 and not _begins_with_snapshot(path, numbers[0]):
-        yield missing_segment(path, numbers[0] - 1, NO_SNAPSHOT.format(numbers[0]))
+        yield heads.missing_segment(path, numbers[0] - 1, heads.NO_SNAPSHOT.format(numbers[0]))
     seq: int | None = None
     chain = 0 if numbers[0] == 1 else None
     before = numbers[0] - 1
     for number in numbers:
         if number != before + 1:
-            yield missing_segment(path, before + 1, NOT_NEXT.format(number))
+            yield heads.missing_segment(path, before + 1, heads.NOT_NEXT.format(number))
             seq = chain = None
         with Segment(segment_path(path, number), seq=seq) as segment:
             sound = True
@@ -150,7 +142,7 @@ def _survey(path: str | os.PathLike[str]) -> Iterator[list[Item] | Fault]:
 
 def _begins_with_snapshot(path: str | os.PathLike[str], number: int) -> bool:
     try:
-        head = read_head(path, number)
+        head = heads.read_head(path, number)
     except BadInput:
         return False
     return len(head) == 2 and head[1][2] == "snapshot"
@@ -168,7 +160,7 @@ def _survey_segment(
     while True:
         for items in segment.blocks():
             if at_head:
-                fault = check_segment_item(items[0], str(segment.path), number, chain)
+                fault = heads.check_segment_item(items[0], str(segment.path), number, chain)
                 if fault is not None:
                     yield fault
             at_head = False
@@ -178,11 +170,11 @@ def _survey_segment(
             return
         behind = fault.offset + fault.size < size
         if at_head and not claims and not behind:
-            raise damaged(
+            raise heads.damaged(
                 Fault(Damage.NOT_A_LOG, str(segment.path), 0, size, "a segment of a log", "other bytes")
             )
         at_head = False
-        yield fault if last and not behind else not_at_the_end(fault)
+        yield fault if last and not behind else heads.not_at_the_end(fault)
         if not behind:
             return
         segment.skip(fault.size)
