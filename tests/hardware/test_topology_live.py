@@ -116,6 +116,39 @@ def test_every_root_port_is_filled(live, more):
 
 
 @pytest.mark.parametrize("more", [{}, ACPI_OFF], ids=["acpi", "native"])
+def test_the_ports_of_a_switch_are_filled(live, more):
+    """Downstream ports of a switch take devices as root ports do, and the port that the switch is in takes none."""
+    switch = [
+        port(0),
+        Device(driver="x3130-upstream", id="up", bus="rp0"),
+        Device(driver="xio3130-downstream", id="dn0", bus="up", chassis=20),
+        Device(driver="xio3130-downstream", id="dn1", bus="up", chassis=21),
+    ]
+    why = fill(*started(live, *switch, **more), rng, 2)
+
+    assert why.endswith("ports rp0, dn0, dn1: occupied by up, r0, r1")
+
+
+@pytest.mark.parametrize("more", [{}, ACPI_OFF], ids=["acpi", "native"])
+@pytest.mark.parametrize("driver", ["pcie-pci-bridge", "pci-bridge", "pcie-root-port", "x3130-upstream"])
+def test_what_is_plugged_hot_takes_devices_if_topology_says_so(live, more, driver):
+    """A bridge or port that came hot is hotpluggable itself, or not, as QEMU has it."""
+    vm, topology = started(live, port(0), Device(driver="pcie-pci-bridge", id="b"), **more)
+    named = (
+        Device(driver=driver, id="new", bus="b", addr="5")
+        if driver == "pci-bridge"
+        else Device(driver=driver, id="new", bus="rp0")
+    )
+    new = topology.place(named)
+    vm.run(*plug_steps([new]))
+    topology.occupy(new)
+    device = rng(0, bus="new", addr="3") if "bridge" in driver else rng(0, bus="new", addr="0")
+    objected, refusal = topology.check(device), vm.answer("device_add", **device)
+
+    assert bool(objected) == bool(refusal), (objected, refusal)
+
+
+@pytest.mark.parametrize("more", [{}, ACPI_OFF], ids=["acpi", "native"])
 def test_the_slots_of_a_bridge_are_filled(live, more):
     """A bridge takes 31 devices, the sixteenth in slot "10", and not one more, as QEMU says too."""
     vm, topology = started(live, Device(driver="pcie-pci-bridge", id="b"), **more)
