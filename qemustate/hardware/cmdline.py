@@ -85,6 +85,15 @@ def _read_json(option: str, text: str) -> dict[str, Any]:
     except jsontext.JsonError as error:
         raise BadInput("command line", f"-{option}", expected="JSON", seen=f"{error} in {text}") from error
     assert isinstance(value, dict)
+    # What is deeper has more brackets, and those who look into it have an end to their stack.
+    if text.count("{") + text.count("[") > keyval.DEEPEST:
+        layer: list[Any] = [value]
+        for _ in range(keyval.DEEPEST):
+            layer = [item for outer in layer for item in _inner(outer)]
+        if layer:
+            raise BadInput(
+                "command line", f"-{option}", expected=f"at most {keyval.DEEPEST} levels", seen="more"
+            )
     return value
 
 
@@ -205,8 +214,14 @@ def descriptors(value: Any) -> list[Fd]:
 
 def _scalars(value: Any) -> Iterator[Any]:
     if isinstance(value, dict | list):
-        items: Iterable[Any] = value.values() if isinstance(value, dict) else value
-        for item in items:
+        for item in _inner(value):
             yield from _scalars(item)
     else:
         yield value
+
+
+def _inner(value: Any) -> Iterable[Any]:
+    """Return what is in a map or list, nothing for anything else."""
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()

@@ -17,6 +17,9 @@ from qemustate.hardware.properties import Fd, Text
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+#: How deep maps and lists may be; QEMU's own are not deeper than ten.
+DEEPEST: Final = 100
+
 #: One piece: a key with its ``=``, or neither, and a value up to a comma that is not doubled.
 _PIECE: Final = re.compile(r"(?:([^=,]*)=)?((?:[^,]++|,,)*)(?:,|\Z)", re.DOTALL)
 
@@ -67,8 +70,8 @@ def _split(text: str) -> Iterator[tuple[str | None, str]]:
 
 
 def _nest(flat: dict[str, Any]) -> dict[str, Any]:
-    """Return a map whose keys are no paths any more; as it was where two paths contradict each other."""
-    if not any("." in key for key in flat):
+    """Return a map whose keys are no paths any more; as it was where two paths contradict each other, or one is endless."""
+    if not any("." in key for key in flat) or any(key.count(".") > DEEPEST for key in flat):
         return flat
     tree: dict[str, Any] = {}
     for path, value in flat.items():

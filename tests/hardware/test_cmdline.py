@@ -163,6 +163,19 @@ def test_what_an_option_cannot_say_is_bad_input(option, value, seen):
     assert seen in str(caught.value)
 
 
+@pytest.mark.parametrize("depth", [99, 5000])
+def test_an_endless_argument_ends(depth):
+    """Maps in maps are read up to a depth that no QEMU has; what is deeper is left as it is, or bad input."""
+    path = ".".join(["a"] * depth)
+    assert argument("blockdev", read("blockdev", f"driver=x,{path}=1")) == f"x,{path}=1"
+    text = '{"a":' * depth + "1" + "}" * depth
+    if depth > 100:
+        with pytest.raises(BadInput, match="at most 100 levels"):
+            read("device", text)
+    else:
+        assert argument("device", read("device", text)) == text
+
+
 @pytest.mark.parametrize("text", ["{", '{"a":1}}', "{a}"])
 def test_broken_json_is_named(text):
     """Where an argument begins as JSON and is none, the option is named."""
