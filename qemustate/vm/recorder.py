@@ -11,6 +11,7 @@ When the log works again the state is what the log can tell: that before the fai
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from qemustate.errors import BadInput
@@ -148,8 +149,9 @@ class Recorder(Scribe):
             return
         if first != vm.seq + 1 or self._before is not None:
             self._catch_up(first)
+        step = self._apply if self.on_record else partial(apply, self.vm)
         for seq, (kind, body, at) in enumerate(entries, first):
-            self._apply(seq, at, kind, body)
+            step(seq, at, kind, body)
         self._tell()
 
     def _apply(self, seq: int, at: int, kind: str, body: dict[str, Any]) -> None:
