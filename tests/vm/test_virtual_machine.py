@@ -399,7 +399,7 @@ def test_devices_find_their_places(qemu, tmp_path):
             with pytest.raises(NoPlace, match="r2"):
                 vm.plug(*rng("r2"))
             occupied, misspelt = Device(driver="virtio-rng-pci", id="r2"), Device(driver="scsi-hd", lunn=0)
-            assert [it for it in await vm.advice(occupied) if "occupied by r0, r1" in it]
+            assert [it for it in await vm.advice(occupied) if "occupied by" in it]
             assert [it for it in await vm.advice(misspelt) if "lunn" in it and "lun" in it]
             assert await vm.advice(*disk("d0", bus=None)) == []
             await vm.resume()
