@@ -11,7 +11,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
-from qemustate.errors import BadInput, QemustateError
+from qemustate.errors import BadInput, NoPlace, QemustateError
 from qemustate.hardware import release
 from qemustate.hardware.hotplug import Step, plug_steps
 from qemustate.hardware.properties import Device, Part
@@ -24,6 +24,7 @@ from qemustate.vm.probe import probe
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from qemustate.hardware.topology import Topology
     from qemustate.vm.operation import Operation
     from qemustate.vm.operations import Operations
     from qemustate.vm.recorder import Recorder
@@ -138,7 +139,9 @@ class Verbs:
             for problem in known.check(part)
         ]
         places = topology(self._recorder.vm)
-        return found + [text for device in devices for text in places.check(device)]
+        for device in devices:
+            found += places.check(device) if "bus" in device else _no_place(places, device)
+        return found
 
     def unplug(
         self, name: str, *, deadline: float | None = None, correlation: str | None = None
@@ -335,6 +338,14 @@ class Verbs:
     def _keep(self, task: asyncio.Task[Any]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _no_place(places: Topology, device: Device) -> list[str]:
+    try:
+        places.place(device)
+    except NoPlace as none:
+        return [none.seen]
+    return []
 
 
 def _migration_settings(
