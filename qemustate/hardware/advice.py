@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from qemustate.errors import BadInput
-from qemustate.hardware.buses import wanted
+from qemustate.hardware.buses import CPUS, wanted
 from qemustate.hardware.places import FAMILIES, Place, pci_address, shown
 
 if TYPE_CHECKING:
@@ -39,9 +39,13 @@ def full(topology: Topology, device: Device, family: str, *, cold: bool) -> str:
     if not buses:
         return _NONE.get(family, f"there is no {family} bus")
     fixed = [f"bus {bus.name} {bus.fixed}" for bus in buses if bus.fixed and not cold]
-    ports = [bus for bus in buses if bus.kind == "port" and (cold or not bus.fixed)]
-    others = [bus for bus in buses if bus.kind != "port" and (cold or not bus.fixed)]
-    return "; ".join((*fixed, *_full_ports(topology, ports), *(_full_bus(topology, bus) for bus in others)))
+    open_ = [bus for bus in buses if cold or not bus.fixed]
+    asked = [it.text for bus in open_ for it in there(topology, device, bus, cold=cold) if it.refused]
+    if asked:
+        return "; ".join((*fixed, *asked))
+    ports = [bus for bus in open_ if bus.kind == "port"]
+    others = [_full_bus(topology, bus) for bus in open_ if bus.kind != "port"]
+    return "; ".join((*fixed, *_full_ports(topology, ports), *others))
 
 
 #: Family -> what there is not when there is no bus of it.
@@ -90,7 +94,7 @@ def _objections(topology: Topology, device: Device, *, cold: bool) -> Iterator[O
     if bus is not None:
         if bus.fixed and not cold:
             yield Objection(f"bus {bus.name} {bus.fixed}")
-        yield from _place(topology, device, bus, cold=cold)
+        yield from there(topology, device, bus, cold=cold)
     yield from _left_open(topology, device, cold=cold)
 
 
@@ -105,7 +109,8 @@ def _left_open(topology: Topology, device: Device, *, cold: bool) -> Iterator[Ob
         yield Objection(text, refused=False)
 
 
-def _place(topology: Topology, device: Device, bus: Bus, *, cold: bool) -> Iterator[Objection]:
+def there(topology: Topology, device: Device, bus: Bus, *, cold: bool) -> Iterator[Objection]:
+    """Say what is against the place on a bus that a device asks for; nothing if it leaves it open. Raises BadInput."""
     wish = topology.wish(device, bus)
     if wish is None:
         return
@@ -162,7 +167,7 @@ def _cpu(topology: Topology, device: Device) -> Iterator[Objection]:
     kinds = set(topology.cpus.values())
     if kinds and device.kind not in kinds:
         yield Objection(f"this machine takes CPUs of the type {', '.join(sorted(kinds))}, not {device.kind}")
-    bus = topology.buses.get("CPU slots")
+    bus = topology.buses.get(CPUS)
     place = topology.wish(device, bus) if bus else None
     if place is not None and place not in topology.cpus:
         yield Objection(f"there is no CPU slot {', '.join(f'{name} {number}' for name, number in place)}")

@@ -78,6 +78,10 @@ PCI: Final = ("port", "root", "bridge", "switch", "pxb")
 #: Drivers that only go below others, or on the root: what is plugged cold to plug more into.
 PLUMBING: Final = (*PORTS, *BRIDGES, "x3130-upstream", "pxb", "pxb-pcie", "pxb-cxl", "cxl-rp")
 
+#: Names of ours for what is no bus to QEMU.
+DIMMS: Final = "DIMM slots"
+CPUS: Final = "CPU slots"
+
 #: Why nothing can be plugged into a bus, in QEMU's words.
 NOT_HOT: Final = "does not support hotplugging"
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import msgspec
 
 from qemustate.errors import BadInput
-from qemustate.hardware.buses import NOT_HOT, Bus, machine_buses, no_acpi, provided, wanted
+from qemustate.hardware.buses import CPUS, DIMMS, NOT_HOT, Bus, machine_buses, no_acpi, provided, wanted
 from qemustate.hardware.places import (
     CPU_IDS,
     FAMILIES,
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 _MIB: Final = 1 << 20
-#: Names of ours for what is no bus to QEMU.
-DIMMS: Final = "DIMM slots"
-CPUS: Final = "CPU slots"
 
 #: Kind of bus -> what QEMU calls one without an id.
 _AUTOMATIC: Final = {

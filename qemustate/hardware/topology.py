@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from qemustate.errors import NoPlace
-from qemustate.hardware.advice import full, objections
+from qemustate.hardware.advice import full, objections, there
 from qemustate.hardware.buses import PLUMBING, Bus, wanted
 from qemustate.hardware.cmdline import argument
 from qemustate.hardware.occupancy import Occupancy
@@ -86,9 +86,8 @@ class Topology(Occupancy):
     def of_config(cls, config: Config) -> Self:
         """Return the topology of a command line as it starts."""
         options: dict[str, Any] = {}
-        for name in ("machine", "M"):
-            for value in config.all(name):
-                options |= value
+        for value in config.all("machine"):
+            options |= value
         memory: Mapping[str, Any] = next(iter(config.all("m")), {})
         off = [
             str(it.get("property"))
@@ -156,9 +155,11 @@ class Topology(Occupancy):
         for bus in self.candidates(device, family, cold=cold):
             if bus.fixed and not cold:
                 continue
+            if any(it.refused for it in there(self, device, bus, cold=cold)):
+                continue
             wish = self.wish(device, bus)
             place = next(self.free(bus.name), None) if wish is None else wish
-            if place is not None and (wish is None or wish not in self.taken(bus.name)):
+            if place is not None:
                 return bus, place
         return None
 
@@ -186,13 +187,12 @@ def _kinds(driver: str, *, cold: bool) -> tuple[str, ...]:
 
 def _defaults(config: Config) -> int:
     """Return how many PCI slots the display and network devices take that a machine has unless told otherwise."""
-    if config.all("nodefaults"):
-        return len(config.all("nic")) + _has_vga(config, otherwise=False)
+    cards = [nic for nic in config.all("nic") if nic.get("type") != "none"]
+    cards += [nic for nic in config.all("net") if nic.get("type") == "nic"]
+    defaults = not config.all("nodefaults")
     drivers = {part.kind for part in config.parts() if isinstance(part, Device)}
-    networks = len([nic for nic in config.all("nic") if nic.get("type") != "none"])
-    if not any(config.all(option) for option in ("nic", "net", "netdev")):
-        networks = 1
-    return networks + _has_vga(config, otherwise=not drivers & _DISPLAYS)
+    network = defaults and not any(config.all(option) for option in ("nic", "net", "netdev"))
+    return len(cards) + network + _has_vga(config, otherwise=defaults and not drivers & _DISPLAYS)
 
 
 def _has_vga(config: Config, *, otherwise: bool) -> bool:

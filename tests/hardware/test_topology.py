@@ -176,6 +176,20 @@ def test_why_there_is_no_port_left_names_them_all():
     )
 
 
+def test_an_address_without_a_bus_is_looked_for_where_it_can_be(q35):
+    """A slot that is asked for without a bus is taken on the first bus that has it free, or each bus says why not."""
+    placed = q35.place(rng("r", addr="5"))
+    q35.occupy(placed)
+
+    assert (placed["bus"], placed["addr"]) == ("ppb", "5")
+    with pytest.raises(NoPlace) as refused:
+        q35.place(rng("other", addr="5"))
+    assert refused.value.why == (
+        "bus pcie.0 does not support hotplugging; there is no slot 5 of rp0; there is no slot 5 of rp1;"
+        " slot 5 of ppb is taken by r"
+    )
+
+
 def test_a_hub_gives_ports_behind_its_own():
     """A USB hub in port 1 has ports 1.1 to 1.8, and a device in one of these is known there."""
     topology = Topology.of([Device(driver="qemu-xhci", id="x", p2=1, p3=1)], machine="q35")
@@ -311,7 +325,9 @@ def test_a_command_line_is_read_with_its_defaults():
     assert "usb-bus.0" in topology.buses
     assert topology.policy("rp").kind == "pcie"
     assert topology.place(Device(driver="pc-dimm", id="d"))["slot"] == 0
-    assert Topology.of_config(Config.from_argv(["qemu", "-nodefaults"])).place(rng("r"))["addr"] == "2"
+    for more, addr in (("-nodefaults", "2"), ("", "4"), ("-nodefaults -vga std", "3"), ("-device VGA", "4")):
+        other = Topology.of_config(Config.from_argv(["qemu", *more.split()]))
+        assert (more, other.place(rng("r"))["addr"]) == (more, addr)
 
 
 def test_a_place_that_cannot_be_read_is_none(q35):
