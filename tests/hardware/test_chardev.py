@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from qemustate.errors import BadInput
 from qemustate.hardware.chardev import flat, nested
 from qemustate.hardware.properties import Chardev
+from qemustate.qmp.schema import Schema
 
 #: What is on the command line, and what chardev-add is given for it.
 BOTH = [
@@ -136,3 +137,38 @@ def test_arguments_that_are_not_chardev_adds_are_bad_input(arguments):
     """What has no backend is refused, not guessed at."""
     with pytest.raises(BadInput, match="backend"):
         flat(arguments)
+
+
+#: Backends whose members are called the same in QMP, with some of these.
+ALIKE = {
+    "parallel": {"path": "/dev/parport0"},
+    "msmouse": {},
+    "wctablet": {},
+    "braille": {},
+    "testdev": {},
+    "dbus": {"name": "org.x"},
+    "qemu-vdagent": {"mouse": True, "clipboard": False},
+    "vc": {"cols": 80, "rows": 25},
+    "memory": {"size": 4096},
+    "hub": {"chardevs": ["a", "b"]},
+    "console": {},
+}
+#: Version -> what it does not have.
+LACKS = {"7.2": {"hub"}, "10.0": {"console"}}
+
+
+def test_what_is_nested_is_what_qemu_describes(live):
+    """By QEMU's own schema every backend that it has takes what is nested for it, and there is none that was not tried."""
+    vm = live("-M", "none")
+    reply = vm.ok("query-qmp-schema")
+    schema = Schema(reply)
+    parts = [
+        Chardev(id="c", **members) for members, _ in BOTH if members != {"backend": "pty", "path": "link"}
+    ]
+    parts += [Chardev(id="c", backend=name, **members) for name, members in ALIKE.items()]
+    parts.append(Chardev(id="c", backend="pty"))
+    tried = [part for part in parts if part.kind not in LACKS[vm.version]]
+    kinds = next(it["values"] for it in reply if set(it.get("values", ())) > {"wctablet", "ringbuf"})
+
+    assert [problem for part in tried for problem in schema.check_command("chardev-add", nested(part))] == []
+    assert {part.kind for part in tried} == set(kinds)

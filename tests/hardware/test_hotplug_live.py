@@ -183,6 +183,44 @@ def test_a_name_is_left_when_the_command_never_looked_for_it(live):
     theirs.close()
 
 
+#: Backends that need no screen, Braille display or spice, besides those above. A vc leaves its screen with QEMU.
+CHARDEVS = [
+    {"backend": "msmouse"},
+    {"backend": "wctablet"},
+    {"backend": "serial", "path": "/dev/ptmx"},
+    {"backend": "pipe", "path": "/dev/null"},
+    {"backend": "qemu-vdagent", "clipboard": True},
+    {"backend": "memory", "size": 4096},
+    {"backend": "socket", "path": "absent", "reconnect": 60, "server": False},
+    {"backend": "socket", "path": "name", "abstract": True, "tight": False, "server": True, "wait": False},
+    {
+        "backend": "socket",
+        "host": "::1",
+        "port": "0",
+        "server": True,
+        "wait": False,
+        "telnet": True,
+        "nodelay": True,
+    },
+    {"backend": "socket", "host": "127.0.0.1", "port": 0, "server": True, "wait": False, "websocket": True},
+    {"backend": "udp", "host": "127.0.0.1", "port": 9, "localaddr": "127.0.0.1", "localport": 0},
+    {"backend": "pty", "logfile": "log"},
+    {"backend": "file", "path": "out", "input-path": "/dev/null"},
+]
+
+
+def test_chardevs_of_every_backend_come_and_go(live):
+    """Each backend is plugged under the name that the command line has for it, and all of it goes."""
+    vm = live("-M", "none")
+    before = held(vm)
+    for members in CHARDEVS:
+        part = Chardev(id="c", **members)
+        vm.run(*plug_steps([part]))
+        assert "c" in held(vm)["chardevs"]
+        vm.run(*unplug_steps([part]))
+        settled(vm, before)
+
+
 def test_a_mux_stays_with_an_old_qemu(live):
     """QEMU 7.2 calls a mux busy even with nothing on it, 10.0 lets it go."""
     vm = live("-M", "none")
