@@ -29,6 +29,7 @@ GUARDS: Final = {
     "outgoing": "an outgoing migration is under way",
     "switchover": "an outgoing migration may already have stopped the VM",
     "postcopy": "the migration is in postcopy: 7.2 forgets that the VM ran before it",
+    "background": "migrating saves a snapshot of a VM that runs on (capability `background-snapshot`)",
     "colo": "COLO replication may be on (migration status `colo`)",
     "migration-events": "QEMU sends MIGRATION events (capability `events`)",
     "reset-meanwhile": "the machine was reset while the outgoing migration was under way",

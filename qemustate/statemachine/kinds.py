@@ -228,7 +228,7 @@ _UNSEEN: Final = ("migrate-sent", "outgoing", "colo", "saving", "loading", "rese
 
 def _know_nothing(vm: VM) -> None:
     """What was never seen may be anything the tables can reach."""
-    set_guards(vm, denies=("starting", "new"), opens=("migration-events", *_UNSEEN))
+    set_guards(vm, denies=("starting", "new"), opens=("migration-events", "background", *_UNSEEN))
     vm.runstate.belief = vm.watch.runstate.all
     vm.migration.belief = vm.watch.migration.all
     couple(vm, vm.watch.runstate, vm.runstate)
@@ -342,6 +342,7 @@ def _gap(vm: VM, _body: dict[str, Any], *, alone: bool = False) -> None:
     if alone:
         loosen(vm)
     else:
+        set_guards(vm, opens=("background",))
         move(vm, "", "")
         either, inner = vm.watch.backend.of(("gone", "present")), vm.watch.backend.bit["inner"]
         for kind, collection in BACKENDS.items():

@@ -15,6 +15,7 @@ from stories import (
     shpc,
     stops,
     switch,
+    transfers,
     unplug,
     vhost,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "shpc",
     "stops",
     "switch",
+    "transfers",
     "unplug",
     "vhost",
 ]

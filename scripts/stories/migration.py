@@ -34,17 +34,45 @@ def until(vm, status):
     vm.qmp.event("MIGRATION", status=status)
 
 
+def completed(source, target):
+    """Wait until both ends say that it is done."""
+    until(source, "completed")
+    until(target, "completed")
+
+
+def migrated(source, target, uri=SOCKET):
+    """Migrate, and wait until both ends say that it is done."""
+    source.qmp.ok("migrate", {"uri": uri})
+    completed(source, target)
+
+
+def crawling(source):
+    """Begin a migration that does not end by itself, and wait until it is under way."""
+    slowly(source)
+    source.qmp.ok("migrate", {"uri": SOCKET})
+    until(source, "active")
+
+
+def ask(*ends):
+    """Ask the ends for their migration and their run state."""
+    for end in ends:
+        end.qmp.ok("query-migrate")
+        end.qmp.ok("query-status")
+
+
+def leave_both(source, target):
+    """End both, the source first."""
+    leave(source)
+    leave(target)
+
+
 @story
 def migration(stage):
     """A running guest migrates; the target runs on; the source stays behind in postmigrate and quits."""
     source, target = pair(stage, guest=True)
-    source.qmp.ok("migrate", {"uri": SOCKET})
-    until(source, "completed")
-    until(target, "completed")
+    migrated(source, target)
     target.qmp.event("RESUME")
-    for end in (source, target):
-        end.qmp.ok("query-migrate")
-        end.qmp.ok("query-status")
+    ask(source, target)
     target.qmp.ok("stop")
     leave(source)
     target.qmp.ok("cont")
@@ -55,9 +83,7 @@ def migration(stage):
 def migration_unasked(stage):
     """The same without a question, the source continued afterwards, as one does when the target is given up."""
     source, target = pair(stage)
-    source.qmp.ok("migrate", {"uri": SOCKET})
-    until(source, "completed")
-    until(target, "completed")
+    migrated(source, target)
     time.sleep(0.3)
     leave(target)
     source.qmp.ok("cont")
@@ -72,9 +98,7 @@ def migration_paused(stage):
     """A paused source: the target is paused as well."""
     source, target = pair(stage)
     source.qmp.ok("stop")
-    source.qmp.ok("migrate", {"uri": SOCKET})
-    until(source, "completed")
-    until(target, "completed")
+    migrated(source, target)
     time.sleep(0.3)
     for end in (source, target):
         end.qmp.ok("query-status")
@@ -90,9 +114,7 @@ def migration_target_S(stage):  # noqa: N802 - the option's name
     source, target = pair(stage, incoming="defer", target_stopped=True)
     target.qmp.ok("query-status")
     target.qmp.ok("migrate-incoming", {"uri": SOCKET})
-    source.qmp.ok("migrate", {"uri": SOCKET})
-    until(source, "completed")
-    until(target, "completed")
+    migrated(source, target)
     time.sleep(0.3)
     target.qmp.ok("query-status")
     target.qmp.ok("cont")
@@ -105,17 +127,14 @@ def migration_target_S(stage):  # noqa: N802 - the option's name
 def migration_cancelled(stage):
     """Cancelled on the way: the source goes on as if nothing had been, the target ends."""
     source, target = pair(stage)
-    slowly(source)
-    source.qmp.ok("migrate", {"uri": SOCKET})
-    until(source, "active")
+    crawling(source)
     time.sleep(0.5)
     source.qmp.ok("query-migrate")
     source.qmp.refused("migrate", {"uri": SOCKET})
     source.qmp.refused("device_add", {"driver": "virtio-rng-pci", "id": "r1"})
     source.qmp.ok("migrate_cancel")
     until(source, "cancelled")
-    source.qmp.ok("query-migrate")
-    source.qmp.ok("query-status")
+    ask(source)
     target.wait()
     source.qmp.ok("stop")
     leave(source)
@@ -127,8 +146,7 @@ def migration_failed(stage):
     source, target = pair(stage)
     source.qmp.command("migrate", {"uri": "unix:nosuch.sock"})
     time.sleep(0.3)
-    source.qmp.ok("query-migrate")
-    source.qmp.ok("query-status")
+    ask(source)
     slowly(source)
     source.qmp.forget()
     source.qmp.ok("migrate", {"uri": SOCKET})
@@ -136,8 +154,7 @@ def migration_failed(stage):
     time.sleep(0.5)
     target.kill(9)
     until(source, "failed")
-    source.qmp.ok("query-migrate")
-    source.qmp.ok("query-status")
+    ask(source)
     leave(source)
 
 
@@ -145,19 +162,15 @@ def migration_failed(stage):
 def migration_stop_during(stage):
     """The source is stopped while it migrates; the target ends up paused."""
     source, target = pair(stage)
-    slowly(source)
-    source.qmp.ok("migrate", {"uri": SOCKET})
-    until(source, "active")
+    crawling(source)
     source.qmp.ok("stop")
     time.sleep(0.2)
     source.qmp.ok("query-status")
     source.qmp.ok("migrate-set-parameters", {"max-bandwidth": 1 << 30})
-    until(source, "completed")
-    until(target, "completed")
+    completed(source, target)
     time.sleep(0.3)
     target.qmp.ok("query-status")
-    leave(source)
-    leave(target)
+    leave_both(source, target)
 
 
 @story
@@ -174,12 +187,10 @@ def migration_pause_before_switchover(stage):
     source.qmp.ok("query-migrate")
     time.sleep(0.3)
     source.qmp.ok("migrate-continue", {"state": "pre-switchover"})
-    until(source, "completed")
-    until(target, "completed")
+    completed(source, target)
     time.sleep(0.3)
     target.qmp.ok("query-status")
-    leave(source)
-    leave(target)
+    leave_both(source, target)
 
 
 @story
@@ -188,14 +199,11 @@ def migration_pending_unplug(stage):
     cold = ["-device", "virtio-rng-pci,id=rng1,bus=rp0"]
     source, target = pair(stage, *NATIVE, *PORTS, *cold, guest=True)
     source.qmp.ok("device_del", {"id": "rng1"})
-    source.qmp.ok("migrate", {"uri": SOCKET})
-    until(source, "completed")
-    until(target, "completed")
+    migrated(source, target)
     target.qmp.event("DEVICE_DELETED", device="rng1")
     for end in (source, target):
         end.qmp.ok("qom-list", {"path": "/machine/peripheral"})
-    leave(source)
-    leave(target)
+    leave_both(source, target)
 
 
 @story

@@ -67,6 +67,13 @@ VERBS = {
     "mirror_verbs", "snapshot_verbs", "stream",
 }  # fmt: skip
 
+#: Stories of a migration whose target is killed, crashes, or ends because its source has given up.
+UNANNOUNCED = {
+    "colo", "colo_cancelled", "colo_checkpoint", "migration_again", "migration_cancelled_late",
+    "migration_failed_in_device", "migration_target_fails", "migration_without_events", "postcopy_broken", "postcopy_cancelled",
+    "postcopy_recovery_broken",
+}  # fmt: skip
+
 #: What the rules find in the stories, and are meant to: the story is about it.
 TOLD = {
     # SIGKILL, an abort of QEMU's own, the watchdog's poweroff (hw/watchdog/watchdog.c) and a destination whose migration fails
@@ -74,7 +81,7 @@ TOLD = {
     "exit-unannounced": {
         "kill9", "kill9_unanswered", "watchdog_poweroff", "migration_cancelled", "migration_failed", "reconnect", "reconnect_unasked",
         "balloon_reset", "failover_cancelled", "gpu_again",
-        "amend_luks",  # 10.0 aborts
+        "amend_luks", *UNANNOUNCED,
     },
     "command-without-reply": {"kill9_unanswered", "reconnect", "amend_luks", "balloon_reset", "gpu_again"},
     # Asked for by the story: an id added twice, text that is no JSON, a command that is none, a second monitor that acts.
@@ -105,7 +112,10 @@ TOLD = {
         "mirror_left", "stream",
     },
     "job-verb": {"backup", *VERBS},
-    "migration-failed": {"migration_cancelled", "failover_cancelled"},
+    "migration-failed": {
+        "migration_cancelled", "failover_cancelled", "migration_again", "migration_cancelled_late", "migration_failed_in_device",
+        "migration_target_fails", "postcopy_cancelled",
+    },
 }  # fmt: skip
 
 

@@ -20,9 +20,12 @@ def couple_migration_guards(vm: VM, _data: dict[str, Any], _answer: Any) -> None
 
 
 def set_capabilities(vm: VM, data: dict[str, Any], _answer: Any) -> None:
-    """``migrate-set-capabilities``: whether MIGRATION events are sent."""
+    """``migrate-set-capabilities``: whether MIGRATION events are sent, and whether the VM runs on."""
     for item in data.get("capabilities", ()):
-        if not isinstance(item, dict) or item.get("capability") != "events":
+        name = item.get("capability") if isinstance(item, dict) else None
+        if name == "background-snapshot":
+            set_guards(vm, **{"holds" if item.get("state") else "denies": ("background",)})
+        if name != "events":
             continue
         if item.get("state"):
             set_guards(vm, holds=("migration-events",))

@@ -27,16 +27,23 @@ _ALIVE = "setup active pre-switchover device wait-unplug colo postcopy-active po
 #: from -> to: source and destination, 7.2 and 10.0; ``since``/``until`` where they differ.
 _EDGES: Final = (
     ("none completed failed cancelled", "setup", "", ""),
-    ("none completed failed cancelled", "active", "", ""),  # incoming: `setup` is not announced
+    ("none", "active", "", "9.0"),  # incoming: `setup` is announced, and not kept
     ("setup", "active wait-unplug failed cancelling postcopy-recover", "", ""),
     ("wait-unplug", "active cancelling failed", "", ""),
-    ("active", "failed pre-switchover device completed postcopy-active cancelling colo", "", ""),
+    ("active", "failed pre-switchover device postcopy-active cancelling colo", "", ""),
+    ("active", "completed", "", "9.0"),
     ("pre-switchover", "device cancelling failed postcopy-active", "", ""),
     ("device", "completed failed cancelling postcopy-active", "", ""),
     ("colo", "completed cancelling", "", ""),
     ("cancelling", "cancelled failed completed", "", ""),
     ("postcopy-active", "completed failed postcopy-paused", "", ""),
-    ("postcopy-active postcopy-paused postcopy-recover", "cancelling", "", "9.0"),
+    ("cancelling", "cancelling", "", "9.0"),  # cancelled twice
+    (
+        "postcopy-active postcopy-paused postcopy-recover",
+        "cancelling",
+        "",
+        "",
+    ),  # 9.0 refuses migrate_cancel, and does it at `quit`
     ("postcopy-paused", "postcopy-recover setup", "", ""),
     ("postcopy-paused", "postcopy-recover-setup failed", "9.1", ""),
     ("postcopy-recover-setup", "postcopy-recover postcopy-paused", "9.1", ""),
@@ -85,6 +92,9 @@ TABLE: Final = Table(
         *_rows(),
         *rows("MIGRATION setup", "setup", "=", ref="7.2 announces an incoming setup that it does not keep"),
         *rows("MIGRATION none", "none", "="),
+        *rows("MIGRATION completed", "active", "completed", when="incoming", since="9.0", ref=_REF),
+        *rows("MIGRATION completed", "active", "completed", when="background", since="9.0", ref="migration/migration.c bg_migration_completion()"),
+        *rows("MIGRATION completed", "active", "completed", when="others", since="9.0", ref="another monitor may have set the capability"),
         # The events come before the reply; where they are not sent, the reply says that it was begun.
         *rows("return migrate", f"{_ALIVE} cancelling", "=", ref="migration/migration.c qmp_migrate()"),
         *rows("return migrate", "completed failed cancelled", "=", when="migration-events", ref="it may have failed at once"),
@@ -115,6 +125,6 @@ TABLE: Final = Table(
         coupling("switchover", "active", opens=True, when="!incoming migrate-sent migration-events", until="9.0", ref="7.2 stops a VM while `active`"),
         coupling("switchover", f"{_ALIVE} cancelling completed failed cancelled", when="!incoming migrate-sent !migration-events"),
         coupling("postcopy", "postcopy-active postcopy-paused postcopy-recover", when="!incoming", until="9.0", ref="migration/migration.c postcopy_start()"),
-        coupling("colo", "colo", opens=True, ref="migration/colo.c"),
+        coupling("colo", "colo", ref="migration/colo.c"),
     ),
 )  # fmt: skip

@@ -58,7 +58,7 @@ _WITHOUT_MIGRATION = f"{_STOPPED} {_STOPPED_S} running suspended inmigrate inmig
     "postmigrate ", ""
 ).replace(" colo", "")
 _UNEXPLAINED = (
-    "!stop-sent !anything-sent !io-error !watchdog !panic !shutdown-pauses !saving !loading !outgoing"
+    "!stop-sent !anything-sent !io-error !watchdog !panic !shutdown-pauses !saving !loading !outgoing !colo"
 )
 
 _VM_STOP = "system/cpus.c do_vm_stop()"
@@ -80,8 +80,9 @@ def _stop_rows() -> list[Row]:
         ("shutdown-pauses", "shutdown", "shutdown", "stop-has-its-cause"),
         ("saving", "save-vm", "snapshot-save", "stop-has-its-cause"),
         ("loading", "restore-vm", "snapshot-load", "stop-has-its-cause"),
-        ("outgoing !postcopy", "finish-migrate", "migration", "stop-has-its-cause"),
-        ("colo", "colo", "COLO checkpoint", ""),
+        ("outgoing !postcopy !background !colo", "finish-migrate", "migration", "stop-has-its-cause"),
+        ("outgoing background", "paused", "background snapshot", "stop-has-its-cause"),
+        ("colo", "colo", "COLO checkpoint", "stop-has-its-cause"),
         (_UNEXPLAINED, "paused", "nobody known", ""),
         (f"others {_UNEXPLAINED}", "save-vm restore-vm finish-migrate", "another monitor", ""),
         (f"debugger {_UNEXPLAINED}", "debug", "debugger", ""),
@@ -108,7 +109,7 @@ def _stop_rows() -> list[Row]:
         "STOP",
         "running",
         "finish-migrate+p",
-        when="outgoing postcopy",
+        when="outgoing postcopy !background",
         cause="migration",
         until="9.0",
         assume="stop-has-its-cause",
@@ -116,7 +117,13 @@ def _stop_rows() -> list[Row]:
     )
     # Before 9.0 a migration woke the guest first (qemu_system_wakeup_request), silently: the STOP is the first sign.
     found += rows(
-        "STOP", "suspended", "finish-migrate", when="outgoing", cause="migration", until="9.0", ref=_MIGRATION
+        "STOP",
+        "suspended",
+        "finish-migrate",
+        when="outgoing !background",
+        cause="migration",
+        until="9.0",
+        ref=_MIGRATION,
     )
     return found
 
@@ -180,12 +187,13 @@ _ROWS: list[Row] = [
     *rows("MIGRATION switchover", _MIGRATABLE, "finish-migrate+p", cause="migration", ref=f"{_MIGRATION} migration_stop_vm()"),
     *rows("MIGRATION switchover", "paused+s shutdown+s", "finish-migrate+p", cause="migration", since="9.0", ref=f"{_MIGRATION} migration_stop_vm()"),
     *rows("MIGRATION switchover", "suspended", "finish-migrate", cause="migration", until="9.0", ref=f"{_MIGRATION} migration_stop_vm()"),
-    *rows(SILENT, _MIGRATABLE, "finish-migrate+p", when="switchover", cause="migration", ref=f"{_MIGRATION} migration_completion()"),
-    *rows(SILENT, "paused+s shutdown+s", "finish-migrate+p", when="switchover", cause="migration", since="9.0", ref=f"{_MIGRATION} migration_completion()"),
-    *rows(SILENT, "suspended", "finish-migrate", when="switchover", cause="migration", until="9.0", ref=f"{_MIGRATION} migration_completion()"),
+    *rows(SILENT, _MIGRATABLE.replace("postmigrate ", ""), "finish-migrate+p", when="switchover !background", cause="migration", ref=f"{_MIGRATION} migration_completion()"),
+    *rows(SILENT, "paused+s shutdown+s", "finish-migrate+p", when="switchover !background", cause="migration", since="9.0", ref=f"{_MIGRATION} migration_completion()"),
+    *rows(SILENT, "suspended", "finish-migrate", when="switchover !background", cause="migration", until="9.0", ref=f"{_MIGRATION} migration_completion()"),
     *rows(SILENT, _FINISHING, "postmigrate", when="switchover !migration-events", cause="migration", ref=f"{_MIGRATION} migration_iteration_finish()"),
     *rows("MIGRATION completed", f"{_FINISHING} {_MIGRATABLE} paused+s shutdown+s", "postmigrate", cause="migration", assume="postmigrate-at-once", ref=f"{_MIGRATION} migration_iteration_finish()"),
     *rows("MIGRATION completed", _FINISHING, "=", when="reset-meanwhile", ref="a busy main loop may serve a command in between"),
+    *rows("MIGRATION completed", "colo", "=", ref="migration/colo.c primary_vm_do_failover(): RESUME follows"),
     *rows("MIGRATION completed", "running suspended", "=", ref="a background snapshot ends with the VM running"),
     *rows(SILENT, "paused shutdown watchdog finish-migrate inmigrate suspended", "colo", when="colo", cause="COLO checkpoint", ref="migration/colo.c"),
     *rows("no migration", _WITHOUT_MIGRATION, "=", ref="query-migrate: these states are a migration's doing"),
