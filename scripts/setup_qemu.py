@@ -6,6 +6,8 @@
 The file is a list of {"version", "full", "binary", "img", "args"}: `binary` is qemu-system-x86_64, `img` qemu-img, `args` what every
 start needs (where the firmware is). A version that can't be had is {"version", "missing"}, the reason in one line; the
 exit status is 0 all the same, and the tests that need it are skipped by name.
+
+Beside them swtpm, which emulates a TPM for a QEMU: the system's own, else unpacked under .cache.
 """
 
 import json
@@ -96,15 +98,33 @@ def firmware(folder):
 def started_with_its_libraries(folder, name):
     """Return a small starter of folder/usr/bin/name that also finds the libraries unpacked there."""
     starter = folder / name
-    libraries = f"{folder}/usr/lib/x86_64-linux-gnu:{folder}/lib/x86_64-linux-gnu"
-    modules = folder / "usr" / "lib" / "x86_64-linux-gnu" / "qemu"
+    system = "usr/lib/x86_64-linux-gnu"
+    libraries = ":".join(
+        f"{folder}/{place}" for place in (system, "lib/x86_64-linux-gnu", f"{system}/{name}")
+    )
     starter.write_text(
         "#!/bin/sh\n"
-        f"LD_LIBRARY_PATH={shlex.quote(libraries)} QEMU_MODULE_DIR={shlex.quote(str(modules))} "
+        f"LD_LIBRARY_PATH={shlex.quote(libraries)} QEMU_MODULE_DIR={shlex.quote(str(folder / system / 'qemu'))} "
         f'exec {shlex.quote(str(folder / "usr" / "bin" / name))} "$@"\n'
     )
     starter.chmod(0o755)
     return starter
+
+
+def swtpm():
+    """Return the path of swtpm, unpacking it where the system has none. Raises Unavailable."""
+    folder = CACHE / "swtpm"
+    starter = folder / "swtpm"
+    if (path := shutil.which("swtpm")) or starter.exists():
+        return path or starter
+    debian.fetch(debian.missing_with_dependencies(["swtpm"], debian.codename()), folder)
+    path = started_with_its_libraries(folder, "swtpm")
+    try:
+        debian.run([str(path), "--version"])
+    except debian.Unavailable:
+        path.unlink()
+        raise
+    return path
 
 
 def set_up(version, suffix):
@@ -140,6 +160,11 @@ def main():
         entry = known[version]
         print(f"qemu {version}: {entry.get('binary') or 'MISSING: ' + entry['missing']}")
     LISTED.write_text(json.dumps([known[version] for version in WANTED if version in known], indent=1) + "\n")
+    if not sys.argv[1:]:
+        try:
+            print(f"swtpm: {swtpm()}")
+        except debian.Unavailable as error:
+            print(f"swtpm: MISSING: {error}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What scripts/setup_qemu.py and scripts/build_guest.sh have set up on this machine."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +67,15 @@ def storage_daemon():
 def virtiofsd():
     """Return the path of a virtiofsd, which came with QEMU up to 7.2. Raises NotFound where there is none."""
     return program("virtiofsd", "usr/lib/qemu")
+
+
+def swtpm():
+    """Return the path of swtpm, the system's or the one unpacked here. Raises NotFound where there is none."""
+    starter = CACHE / "swtpm" / "swtpm"
+    path = shutil.which("swtpm") or (str(starter) if starter.exists() else None)
+    if path is None:
+        raise NotFound("swtpm is not set up (make qemu)")
+    return path
 
 
 def program(name, folder):

@@ -40,9 +40,9 @@ class Linux:
             "-serial", f"file:{self.folder}/kernel{name}.log",
         ]  # fmt: skip
 
-    def launch(self, *more, log="log", **options):
+    def launch(self, *more, log="log", helpers=(), **options):
         """Launch it and do not let it run yet."""
-        return VirtualMachine.launch(self.argv(*more, **options), log=self.folder / log)
+        return VirtualMachine.launch(self.argv(*more, **options), log=self.folder / log, helpers=helpers)
 
     @contextlib.asynccontextmanager
     async def boot(self, *more, **options):
