@@ -18,6 +18,7 @@ a name used by                         is gone
 nothing (``netdev_add`` stream)        never: it looks the name up where there is no monitor, and fails in silence
 =====================================  ===============================================================================
 
+A tap refused for one of several ``fds`` leaves it open in QEMU (net/tap.c), where no command reaches it.
 So after a plug no name is left to close, and a ``closefd`` that undoes a failed one may find none. A set
 of ``add-fd`` stays until ``remove-fd``, whoever uses it; 7.2 removes it only while the VM runs, and one whose
 ``remove-fd`` came earlier when it is asked again.

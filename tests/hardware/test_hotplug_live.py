@@ -183,6 +183,47 @@ def test_a_name_is_left_when_the_command_never_looked_for_it(live):
     theirs.close()
 
 
+#: Parts that are refused for what their descriptor is (the end of a pair of sockets whose other end is closed).
+LOOKED_UP = [
+    lambda fd: Netdev(type="tap", id="t", fd=fd),
+    lambda fd: Netdev(type="vhost-vdpa", id="t", vhostfd=fd),
+    lambda fd: Blockdev({"driver": "nbd", "node-name": "t", "server": {"type": "fd", "str": fd}}),
+    lambda fd: Device(driver="vhost-vsock-pci", id="t", bus="rp0", vhostfd=fd, **{"guest-cid": 3}),
+    lambda fd: Device(driver="vhost-scsi-pci", id="t", bus="rp0", vhostfd=fd, wwpn="naa.5001405324af0985"),
+]
+
+
+def test_a_name_is_gone_once_it_was_looked_up(live):
+    """A command that is refused for what a descriptor is has taken its name, so that its undo finds none, and nothing is open."""
+    vm = live(*MACHINE)
+    before = held(vm)
+    for make in LOOKED_UP:
+        ours, theirs = socket.socketpair()
+        theirs.close()
+        send, plug = plug_steps([make(Fd(ours.fileno()))])
+        vm.run(send)
+        ours.close()
+        with pytest.raises(CommandRefused):
+            vm.run(plug)
+        assert "not found" in vm.refused(send.undo[0], **send.undo[1])
+        settled(vm, before)
+
+
+def test_a_tap_refused_for_one_of_several_descriptors_leaves_it_open(live):
+    """QEMU forgets the name and keeps the descriptor, which nothing can take back: known, and not ours to undo."""
+    vm = live("-M", "none")
+    before = vm.descriptors()
+    ours, theirs = socket.socketpair()
+    send, plug = plug_steps([Netdev(type="tap", id="t", fds=[Fd(ours.fileno())])])
+    vm.run(send)
+    with pytest.raises(CommandRefused, match="TUNGETIFF"):
+        vm.run(plug)
+    assert "not found" in vm.refused(send.undo[0], **send.undo[1])
+    assert len(vm.descriptors()) == len(before) + 1
+    ours.close()
+    theirs.close()
+
+
 #: Backends that need no screen, Braille display or spice, besides those above. A vc leaves its screen with QEMU.
 CHARDEVS = [
     {"backend": "msmouse"},
