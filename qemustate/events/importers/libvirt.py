@@ -117,7 +117,7 @@ class _Log:
                         if (number := names.get(mark.text, -1)) >= 0:
                             yield from ((number, it) for it in readings[number].stopped(file.name, mark))
                     else:
-                        if kind == "line" and not uses.lines:
+                        if kind == "line" and (mark.greets or not uses.lines):
                             owner = greetings.get((at, mark.line))
                         else:
                             owner = owners.get(session.key) if session is not None else None

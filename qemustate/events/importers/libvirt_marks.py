@@ -51,6 +51,11 @@ class Mark(msgspec.Struct, gc=False):
     more: bytes = b""
     job: bytes = b""
 
+    @property
+    def greets(self) -> bool:
+        """Whether it is QEMU's greeting, which only a line shows, and no line of whose monitor it is."""
+        return self.kind == "line" and self.text.startswith(b'{"QMP"')
+
 
 #: What stands before a text.
 _HEAD: Final = re.compile(
@@ -67,7 +72,7 @@ _LIFE: Final = (
     re.compile(rb"(?P<daemon>libvirt version: )"),
 )
 
-#: In a reply to query-chardev: the number and the name of the domain.
+#: In a reply to query-chardev, also where only a line tells it: the number and the name of the domain.
 _SOCKET: Final = re.compile(rb"/domain-(?P<number>\d+)-(?P<short>[^\"/\\\n]+)/monitor\.sock")
 #: A command that is not for learning what a QEMU can do (libvirt src/qemu/qemu_capabilities.c).
 _ACT: Final = re.compile(
@@ -76,6 +81,7 @@ _ACT: Final = re.compile(
 )
 
 _REPLY: Final = b"QEMU_MONITOR_RECV_REPLY: mon="
+_LINE: Final = b"Line [{"
 _POINTER: Final = re.compile(rb"0x[0-9a-f]+")
 
 #: What finds every mark.
@@ -163,7 +169,7 @@ def _of_block(
                 continue
         at = block.rfind(b"\n", 0, it.start()) + 1
         # A socket's path stands within a reply, all else where a text begins.
-        begin = block.find(_REPLY, at, it.start()) if it.re is _SOCKET else it.start()
+        begin = _reply_before(block, at, it.start()) if it.re is _SOCKET else it.start()
         head = heads.read(block[at:begin]) if begin >= 0 else None
         if head is None:
             continue
@@ -172,6 +178,12 @@ def _of_block(
         mark = _message(it, head, number) if it.re is monitors else _mark(it, head, number)
         if mark is not None:
             yield mark
+
+
+def _reply_before(block: bytes, line: int, end: int) -> int:
+    """Return where the text of the line begins in which a reply reaches up to ``end``; -1 where there is none."""
+    begin = block.find(_REPLY, line, end)
+    return begin if begin >= 0 else block.find(_LINE, line, end)
 
 
 #: Known when the log has RECV_*, which ``Line [`` only repeats.
@@ -232,7 +244,9 @@ def _mark(found: re.Match[bytes], head: tuple[bytes, bytes, bytes | None], line:
             return None
         return Mark("line", line, when, thread, b"", text[: text.rfind(b"]")])
     if group == "short":
-        pointer = _POINTER.search(found.string, found.string.rfind(_REPLY, 0, found.start()))
+        begin = found.string.rfind(b"\n", 0, found.start()) + 1
+        named = found.string.find(_REPLY, begin, found.start()) >= 0
+        pointer = _POINTER.search(found.string, begin, found.start()) if named else None
         return Mark(
             "socket", line, when, thread, pointer[0] if pointer else b"", found["short"], found["number"]
         )

@@ -102,7 +102,9 @@ class Sessions:
             self._named.clear()
             return None
         if kind in ("line", "job"):
-            return self._of_thread(mark)
+            return None if mark.greets else self._of_thread(mark)
+        if kind == "socket" and not mark.monitor:
+            return self._of_thread(mark) if self.uses.lines else None
         if kind == "close":
             return self._open.pop(mark.monitor, None)
         session = self._open.get(mark.monitor)

@@ -25,6 +25,11 @@ def _whole(name: str, names: Sequence[str]) -> str:
     return next((it for it in names if it.startswith(name) and it != name), name)
 
 
+#: Marks of what QEMU said; and with writes, those by which a thread shows whose monitor it serves.
+_RECEIVED: Final = frozenset({"reply", "event", "line"})
+_SERVED: Final = _RECEIVED | {"write"}
+
+
 class Survey:
     """A first look: which monitors there are, what they are named, and which telling of messages is complete."""
 
@@ -34,6 +39,7 @@ class Survey:
         self._all: dict[tuple[bytes, int], Session] = {}
         self._starts: dict[bytes, list[int]] = {}
         self._greetings: dict[bytes, list[tuple[int, int]]] = {}
+        self._told_by_lines: dict[bytes, tuple[int, int]] = {}
         self._known: set[tuple[bytes, bytes]] = set()
 
     def look(self, number: int, file: TraceFile, cut: Blocks) -> None:
@@ -57,7 +63,7 @@ class Survey:
         elif mark.kind in ("new", "close", "daemon"):
             self._known -= {it for it in self._known if not mark.monitor or it[1] == mark.monitor}
         session = self._sessions.see(mark)
-        if mark.kind == "line" and mark.text.startswith(b'{"QMP"'):
+        if mark.greets:
             self._greetings.setdefault(mark.thread, []).append((number, mark.line))
         if session is not None:
             self._all[session.key] = session
@@ -66,25 +72,41 @@ class Survey:
 
     def _note(self, session: Session, mark: Mark) -> None:
         kind = mark.kind
+        begins = not session.seen & _RECEIVED
         session.seen.add(kind)
         if kind in _REPEATED:
             self._known.add((_REPEATED[kind], mark.monitor))
-        if kind in ("named", "job"):
+        if kind == "named":
             session.name, session.short = mark.text, False
+        elif kind == "job":
+            # Of its thread, which is no VM's own where only the process is told.
+            session.name = session.name or mark.text
         elif kind == "socket":
             session.domain = mark.more
-            session.short = not session.name
-            session.name = session.name or mark.text
+            if not session.name:
+                session.name, session.short = mark.text, True
         elif kind == "act":
             session.probe = False
-        elif kind in ("reply", "event", "write"):
+        elif kind in _SERVED:
             if kind == "event" and b'"SHUTDOWN"' not in mark.text:
                 session.probe = False
                 self._known.add((b"RECV_EVENT", mark.monitor))
-            for greeting in self._greetings.pop(mark.thread, ()):
-                session.greetings.add(greeting)
+            if begins:
+                self._greet(session, mark)
         if self._sessions.uses.received:
             self._known.add(LINES)
+
+    def _greet(self, session: Session, mark: Mark) -> None:
+        """Note that the oldest greeting that its thread read was this session's."""
+        waiting = self._greetings.get(mark.thread, [])
+        if mark.kind == "line" and waiting:
+            # It is told once more, of a named monitor, unless the log has nothing but lines.
+            self._told_by_lines[mark.thread] = waiting[0]
+        elif mark.thread in self._told_by_lines:
+            session.greetings.add(self._told_by_lines.pop(mark.thread))
+            return
+        if waiting:
+            session.greetings.add(waiting.pop(0))
 
     def vms(self, logged: set[str]) -> dict[str, list[Session]]:
         """Return the sessions of each VM by its name; ``logged`` are the names of domains with logs of their own."""

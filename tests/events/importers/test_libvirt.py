@@ -2,6 +2,7 @@
 
 import json
 import lzma
+import re
 from pathlib import Path
 
 import pytest
@@ -358,6 +359,61 @@ class TestReal:
         told = [it for trace in traces.values() for it in records(trace)]
         assert sum("set_password" in str(it.body) for it in told) > 0
         assert "hunter2" not in str([it.body for it in told])
+
+
+PREFIX = re.compile(rb"(?m)^[-\d]+ [\d:.]+\+0000: \d+: \w+ : \w+:\d+ : ")
+
+
+def grepped(*signs):
+    """Return what leaves the lines with one of some signs of a log."""
+    return lambda text: b"".join(
+        it for it in text.splitlines(keepends=True) if any(sign in it for sign in signs)
+    )
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        grepped(b"QEMU_MONITOR_"),
+        grepped(b"SEND_MSG", b"RECV_"),
+        grepped(b"IO_WRITE", b"Line ["),
+        grepped(b": info :", b" fd=", b" len="),
+        lambda text: PREFIX.sub(b"Mar  1 12:00:00 host libvirtd[1234]: ", text),
+        lambda text: text.replace(b"\r", b""),
+        lambda text: text.replace(b"\r", b"^M"),
+        lambda text: text.replace(b"\n", b"\r\n"),
+        lambda text: text.replace(b"vda", b"v\xffa"),
+    ],
+    ids=["monitor", "sent and received", "written and lines", "info", "syslog", "lf", "caret", "crlf", "latin"],
+)  # fmt: skip
+def test_what_people_make_of_a_log(tmp_path, told):
+    """A real log without its prefixes, with some of its lines only, or in other clothes has the same messages of each VM."""
+    text = lzma.decompress((REAL / "libvirtd.log.xz").read_bytes())
+    path = tmp_path / "libvirtd.log"
+    path.write_bytes(told(text))
+    counts = {}
+    for trace in Source(path).vms:
+        kinds = [it.kind for it in records(trace)]
+        counts[trace.name] = [kinds.count(it) for it in ("command", "reply", "event", "lost")]
+        assert trace.skipped.count == 0
+        assert not [it for it in check(trace).findings if it.severity == "violation"]
+    assert counts["ho1"][:3] == [885, 885, 34]
+    assert counts["ho2"][:3] == [862, 862, 24]
+    assert counts["ho1"][3] >= 2
+
+
+def test_lines_alone_name_their_vms(tmp_path):
+    """Where only lines tell of the messages, the path of the monitor's socket among the answers names the domain."""
+    text = lzma.decompress((REAL / "libvirtd.log.xz").read_bytes())
+    path = tmp_path / "libvirtd.log"
+    path.write_bytes(grepped(b"Line [")(text))
+    found = {trace.name: [it.kind for it in records(trace)] for trace in Source(path).vms}
+    assert {
+        name: (kinds.count("reply"), kinds.count("event")) for name, kinds in found.items() if "ho" in name
+    } == {
+        "ho1": (885, 34),
+        "ho2": (862, 24),
+    }
 
 
 @pytest.mark.parametrize("size", [1, 7, 4096])
