@@ -57,6 +57,7 @@ OTHERS = {
     "qmp-jsonl/10.0": {},
 }
 _RECORDED = {
+    "backend-in-use": "backends are deleted under their devices, to see that QEMU refuses it",
     "backend-under-frontend": "a netdev and a node are deleted while in use, to see that QEMU lets or refuses it",
     "command-unknown": "nosuch-cmd was sent on purpose",
     "command-without-reply": "QEMU went away, or the recording ended, before the answer",
