@@ -80,12 +80,22 @@ class Client:
         """
         sock = address if isinstance(address, socket.socket) else open_socket(address)
         client = cls(sock, on_messages=on_messages, on_end=on_end, first_id=first_id)
+        await client.negotiate(oob=oob, timeout=timeout)
+        return client
+
+    async def negotiate(
+        self,
+        *,
+        oob: bool = False,
+        timeout: float | None = None,  # noqa: ASYNC109 - says what was missing when it ran out
+    ) -> None:
+        """Wait for the greeting and negotiate, as :meth:`connect` does; closes and raises where that fails."""
         try:
             async with asyncio.timeout(timeout):
-                await client._negotiate(oob=oob)
+                await self._negotiate(oob=oob)
         except BaseException as error:
-            greeted = client.connection.greeting is not None
-            client.close()
+            greeted = self.connection.greeting is not None
+            self.close()
             if isinstance(error, TimeoutError):
                 missing = (
                     "answer to qmp_capabilities"
@@ -94,7 +104,6 @@ class Client:
                 )
                 raise MonitorUnavailable(f"no {missing}, after {timeout} s") from None
             raise
-        return client
 
     async def execute(
         self,
@@ -153,9 +162,11 @@ class Client:
 
     def close(self) -> None:
         """Read what has arrived, then close; commands without an answer stay unknown."""
-        while not self._ended.done() and self._read():
-            pass
-        self._end()
+        try:
+            while not self._ended.done() and self._read():
+                pass
+        finally:
+            self._end()
 
     # --- sending ---
 

@@ -41,6 +41,8 @@ class Monitor:
         self._recorder = recorder
         self._deadline = deadline
         self._client: Client | None = None
+        #: One that has not negotiated yet.
+        self._opening: Client | None = None
         #: Why the connection ends, where we end it.
         self._leaving: dict[str, Any] = {}
         self._schema: Schema | None = None
@@ -61,9 +63,12 @@ class Monitor:
         self._expect(_GREETING, held=not first)
         # Ids must not repeat in the life of a QEMU; the log's numbers never do.
         first_id = 1 if first else self._recorder.vm.seq
-        self._client = await Client.connect(
-            sock, on_messages=self._messages, on_end=self._ended, first_id=first_id
-        )
+        self._opening = Client(sock, on_messages=self._messages, on_end=self._ended, first_id=first_id)
+        try:
+            await self._opening.negotiate()
+            self._client = self._opening
+        finally:
+            self._opening = None
 
     async def execute(
         self, name: str, arguments: dict[str, Any] | None = None, *, fds: Sequence[int] = ()
@@ -104,8 +109,9 @@ class Monitor:
     def close(self, *, gone: bool = False, alone: bool = False) -> None:
         """Read what has arrived, then close; ``gone`` when that is because QEMU has ended, ``alone`` as in the ``lost`` record."""
         self._leaving = {} if gone else {"by": "us", **({"alone": True} if alone else {})}
-        if self._client is not None:
-            self._client.close()
+        for client in (self._opening, self._client):
+            if client is not None:
+                client.close()
 
     def _messages(self, messages: Sequence[Incoming]) -> None:
         self._recorder.messages(messages)

@@ -3,18 +3,20 @@
 An operation ends in one of three ways. *Done*: awaiting it returns its value. *Refused*, by QEMU, by the guest or before
 anything was sent: OperationRefused. *Unknown*: its deadline passed, OutcomeUnknown, which says what would settle it.
 The operation itself goes on whoever waits, and when it ends the log says so; :meth:`Operation.settled` waits for
-that without a deadline. Cancelling who waits changes nothing but that.
+that without a deadline. Cancelling who waits changes nothing but that. Who asks for the same thing again meanwhile waits for the
+same end, with a deadline of their own.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+import copy
+from typing import TYPE_CHECKING, Any, Self
 
 from qemustate.errors import OutcomeUnknown
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
 
 class Operation:
@@ -32,12 +34,25 @@ class Operation:
         #: What was asked for, to tell the same request from another one.
         self.request: Any = None
         loop = asyncio.get_running_loop()
-        self._end: asyncio.Future[Any] = loop.create_future()
-        self._answer: asyncio.Future[Any] = loop.create_future()
-        self._taken: asyncio.Future[Any] = loop.create_future()
         # Nobody may ever ask; that is no mistake.
-        for future in (self._end, self._answer, self._taken):
-            future.add_done_callback(_looked_at)
+        self._end: asyncio.Future[Any] = loop.create_future()
+        self._end.add_done_callback(_looked_at)
+        self._taken = self._with_end()
+        self._answer = self._with_end()
+
+    def joined(self, how: str) -> Self:
+        """Return the same operation for somebody else to wait for; ``how`` as above."""
+        other = copy.copy(self)
+        other.how, other.overdue = how, False
+        other._answer = self._with_end()  # noqa: SLF001  (one of its own kind)
+        return other
+
+    def _with_end(self) -> asyncio.Future[Any]:
+        """Return a future that is done with the end, if not before."""
+        future: asyncio.Future[Any] = self._end.get_loop().create_future()
+        future.add_done_callback(_looked_at)
+        self._end.add_done_callback(lambda end: _pass_on(end, future))
+        return future
 
     def __repr__(self) -> str:
         state = "unfinished" if not self.ended else "refused" if self._end.exception() else "done"
@@ -69,12 +84,16 @@ class Operation:
 
     def end(self, value: Any = None, error: BaseException | None = None) -> None:
         """Note the end, for whoever waits."""
-        for future in (self._end, self._answer, self._taken):
-            if not future.done():
-                if error is None:
-                    future.set_result(value)
-                else:
-                    future.set_exception(error)
+        if self._end.done():
+            return
+        if error is None:
+            self._end.set_result(value)
+        else:
+            self._end.set_exception(error)
+
+    def when_ended(self, tell: Callable[[], object]) -> None:
+        """Call ``tell`` when it has ended."""
+        self._end.add_done_callback(lambda _end: tell())
 
     def late(self, seconds: float) -> None:
         """Note that its deadline has passed: who waits is told that, and it goes on."""
@@ -84,6 +103,15 @@ class Operation:
             self._answer.set_exception(
                 OutcomeUnknown(f"{self.intent} {self.subject}".rstrip(), None, why, settles=self.settles)
             )
+
+
+def _pass_on(end: asyncio.Future[Any], future: asyncio.Future[Any]) -> None:
+    if future.done():
+        return
+    if (error := end.exception()) is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(end.result())
 
 
 def _looked_at(future: asyncio.Future[Any]) -> None:

@@ -24,7 +24,7 @@ from qemustate.errors import (
 )
 from qemustate.events.redact import redact_message
 from qemustate.hardware.hotplug import Step
-from qemustate.vm.intents import INTENTS, Intent, happened
+from qemustate.vm.intents import INTENTS, Intent, Refusal, happened
 from qemustate.vm.link import Link
 from qemustate.vm.operation import Operation
 
@@ -47,6 +47,26 @@ _PATIENCE: Final = 5.0
 _AGAIN: Final = 0.05
 
 
+class Seen:
+    """The end of an intent, kept as it was when it was first seen: others may undo at once what it does."""
+
+    def __init__(self, intent: Intent) -> None:
+        self._intent = intent
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._is_over = False
+        self.refusal: Refusal | None = None
+        self.value: Any = None
+
+    def look(self, vm: VM) -> bool:
+        """Say whether it is over, now or since an earlier record."""
+        if not self._is_over:
+            self.refusal = self._intent.refused(vm)
+            self._is_over = self.refusal is not None or self._intent.done(vm)
+            if self._is_over:
+                self.value = self._intent.value(vm)
+        return self._is_over
+
+
 class Operations:
     """What is under way in one VM, by correlation: ``open``."""
 
@@ -59,6 +79,7 @@ class Operations:
         self._link = link
         self._waiting: dict[asyncio.Future[None], Callable[[VM], bool]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._timers: set[asyncio.TimerHandle] = set()
         self._count = itertools.count(1)
         self._hurry: dict[str, asyncio.Event] = {}
         recorder.on_record.append(self._look)
@@ -69,12 +90,18 @@ class Operations:
         return self._recorder.vm
 
     def close(self) -> None:
-        """Stop waiting for anything; what is open stays open in the log."""
+        """Stop waiting for anything; what is open stays open in the log, and who waits is told that it is unknown here."""
         self._recorder.on_record.remove(self._look)
         for task in self._tasks:
             task.cancel()
+        for timer in self._timers:
+            timer.cancel()
         for future in self._waiting:
             future.cancel()
+        for operation in self.open.values():
+            what = f"{operation.intent} {operation.subject}".rstrip()
+            why = "nobody here looks after the VM any more"
+            operation.end(error=OutcomeUnknown(what, None, why, settles=operation.settles))
 
     # --- beginning
 
@@ -137,12 +164,25 @@ class Operations:
         task = asyncio.ensure_future(self._run(made, intent, resumed=resumed))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        if deadline is not None:
-            timer = asyncio.get_running_loop().call_later(deadline, self._overdue, made, deadline)
-            task.add_done_callback(lambda _task: timer.cancel())
+        self._limit(made, deadline)
         return made
 
+    def join(self, operation: Operation, how: str, deadline: float | None) -> Operation:
+        """Return an operation that is under way for one more to wait for, who has a deadline of their own."""
+        joined = operation.joined(how)
+        self._limit(joined, deadline)
+        return joined
+
+    def _limit(self, operation: Operation, deadline: float | None) -> None:
+        if deadline is not None:
+            timer = asyncio.get_running_loop().call_later(deadline, self._overdue, operation, deadline)
+            self._timers.add(timer)
+            operation.when_ended(timer.cancel)
+            operation.when_ended(lambda: self._timers.discard(timer))
+
     def _overdue(self, operation: Operation, seconds: float) -> None:
+        if operation.ended:
+            return
         waiting = f"{operation.intent} {operation.subject}".rstrip()
         self._recorder.record(
             "deadline",
@@ -154,19 +194,20 @@ class Operations:
     # --- running
 
     async def _run(self, operation: Operation, intent: Intent, *, resumed: bool) -> None:
+        seen = Seen(intent)
         try:
             if intent.durable:
                 await self.durable()
-            await self._send(intent, resumed=resumed)
+            await self._send(intent, seen, resumed=resumed)
             operation.take()
-            await self._settle(operation, intent)
+            await self._settle(operation, intent, seen)
             left = await self._tidy((*intent.then, *intent.tidy))
             if left:
                 desc = "what it brought could not be removed"
                 raise OperationRefused(intent.name, intent.subject, by="qemu", desc=desc, left=left)
             if intent.durable:
                 await self.durable()
-            self._end(operation, "done", value=intent.value(self.vm))
+            self._end(operation, "done", value=seen.value)
         except OperationRefused as refusal:
             if intent.tidy:
                 with contextlib.suppress(QemuGone):
@@ -186,6 +227,8 @@ class Operations:
                 "refused",
                 OperationRefused(intent.name, intent.subject, by="us", desc=str(error)),
             )
+        finally:
+            seen.over.cancel()
 
     def _end(
         self,
@@ -209,12 +252,14 @@ class Operations:
         self._hurry.pop(operation.id, None)
         operation.end(value, error)
 
-    async def _send(self, intent: Intent, *, resumed: bool) -> None:
+    async def _send(self, intent: Intent, seen: Seen, *, resumed: bool) -> None:
         """Send the steps; take back those done when one is refused. Raises OperationRefused, QemuGone, OutcomeUnknown."""
         if resumed and not await self._go_on(intent):
             return
         made: list[Step] = []
         for step in intent.steps:
+            if step is intent.steps[-1]:
+                self._watch(seen, step)
             try:
                 if not (resumed and happened(self.vm, step)):
                     await self._step(step)
@@ -297,14 +342,14 @@ class Operations:
                 left.append((step.command, step.arguments))
         return left
 
-    async def _settle(self, operation: Operation, intent: Intent) -> None:
+    async def _settle(self, operation: Operation, intent: Intent, seen: Seen) -> None:
         """Wait until it is done. Raises OperationRefused, QemuGone."""
         hurry = self._hurry[operation.id]
         asking: Iterator[float | None] = (
             itertools.chain(_ASKING, itertools.repeat(_ASKING[-1])) if intent.poll else itertools.repeat(None)
         )
         while True:
-            ended = self.until(lambda vm: intent.done(vm) or intent.refused(vm) is not None)
+            ended = self.until(seen.look)
             hurried = asyncio.ensure_future(hurry.wait())
             try:
                 await asyncio.wait(
@@ -317,10 +362,11 @@ class Operations:
                 settled = ended.done()
                 ended.cancel()
             if settled:
-                if intent.confirm and intent.refused(self.vm) is None:
+                if intent.confirm and seen.refusal is None:
                     await self._ask(intent)
-                if refusal := intent.refused(self.vm):
-                    by, desc = refusal
+                    seen.refusal = intent.refused(self.vm)
+                if seen.refusal is not None:
+                    by, desc = seen.refusal
                     if intent.reason:
                         desc = (await self._ask(intent) or {}).get(intent.reason) or desc
                     raise OperationRefused(intent.name, intent.subject, by=by, desc=desc)
@@ -334,6 +380,20 @@ class Operations:
             await self._link.back()
             hurry.clear()
             await self._ask(intent)
+
+    def _watch(self, seen: Seen, step: Step) -> None:
+        """Look out for the end on every record from the one that answers this step, which is about to be sent, on."""
+        before, wanted, sent = self.vm.seq, (step.command, _redacted(step)), False
+
+        def answered(vm: VM) -> bool:
+            nonlocal sent
+            if any(seq > before and (name, told) == wanted for seq, name, told, _ in vm.pending.values()):
+                sent = True
+                return False
+            return sent and seen.look(vm)
+
+        self._waiting[seen.over] = answered
+        seen.over.add_done_callback(lambda it: self._waiting.pop(it, None))
 
     async def _ask(self, intent: Intent) -> Any:
         if intent.ask is not None:

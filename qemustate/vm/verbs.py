@@ -103,8 +103,7 @@ class Verbs:
                 raise BadInput(
                     f"plug {subject}", expected="no other plug of that id under way", seen=f"{busy.id}"
                 )
-            busy.how = "joined"
-            return busy
+            return self._operations.join(busy, "joined", deadline)
         operation = self.begin("plug", *steps, subject=subject, deadline=deadline, correlation=correlation)
         operation.request = parts
         return operation
@@ -155,13 +154,12 @@ class Verbs:
         cell = vm.devices.get(name)
         policy = release.policy(hotplug_kind(cell))
         if (busy := self._operations.find("unplug", name)) is not None:
-            busy.how = "joined"
             asked = cell.asked if cell else 0
             waited = time.time() - asked / 1_000_000
-            if asked and policy.again == "repeat" and waited >= policy.again_after / 1000:
-                busy.how = "repeated"
-                self._keep(asyncio.ensure_future(self._again(name)))
-            return busy
+            if not (asked and policy.again == "repeat" and waited >= policy.again_after / 1000):
+                return self._operations.join(busy, "joined", deadline)
+            self._keep(asyncio.ensure_future(self._again(name)))
+            return self._operations.join(busy, "repeated", deadline)
         steps = [Step("device_del", {"id": name})]
         steps += [
             Step(undo[0], undo[1])

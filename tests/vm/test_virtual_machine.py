@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import socket
 import subprocess
 
 import pytest
@@ -130,10 +131,14 @@ def test_a_silent_guest_holds_up_only_its_own_device(q35, tmp_path):
             assert list(vm.operations) == ["mine"]
             assert vm.state.device("rng") == "unplugging"
             assert [(it["intent"], it["overdue"]) for it in vm.state["intents"]] == [("unplug", True)]
-            assert vm.unplug("rng") is pending
-            assert pending.how == "repeated"
+            # Asked again, the same operation is waited for, with a deadline of its own.
+            again, hasty = vm.unplug("rng"), vm.unplug("rng", deadline=0.05)
+            assert (again.id, again.how) == ("mine", "repeated")
+            with pytest.raises(OutcomeUnknown, match=r"0\.05 s"):
+                await hasty
             # With ACPI a reset completes what is pending.
             await vm.reset()
+            await again
             await pending.settled()
             assert vm.state.device("rng") == "gone"
             assert vm.state["objects"]["r"]["is"] == "gone"
@@ -147,14 +152,60 @@ def test_the_same_plug_twice_is_one(argv, tmp_path):
     async def scenario():
         async with VirtualMachine.launch(argv, log=tmp_path / "log") as vm:
             first = vm.plug(*disk("d0"))
-            assert vm.plug(*disk("d0")) is first
-            assert first.how == "joined"
+            second = vm.plug(*disk("d0"))
+            assert (first.how, second.how, second.id) == ("asked", "joined", first.id)
             with pytest.raises(BadInput, match="no other plug of that id under way"):
                 vm.plug(Device(driver="scsi-cd", id="d0", bus="scsi0.0"))
-            await first
+            assert await first == await second
 
     run(scenario)
     assert intents(tmp_path / "log")[0] == ("plug", "d0", "done")
+
+
+def test_who_waits_is_told_when_the_vm_is_let_go_of(q35, tmp_path):
+    """An operation that is under way when its VM is let go of is unknown here, and goes on with whoever adopts it."""
+
+    async def scenario():
+        vm = await VirtualMachine.launch([*q35, *SCSI], log=tmp_path / "log")
+        await vm.resume()
+        await vm.plug(Device(driver="virtio-rng-pci", id="rng", bus="rp0", rng="r"),
+                      Object({"qom-type": "rng-random", "id": "r", "filename": "/dev/urandom"}))  # fmt: skip
+        pending = vm.unplug("rng", deadline=60)
+        await vm.until(lambda state: state.device("rng") == "unplugging")
+        vm.leave()
+        with pytest.raises(OutcomeUnknown, match="nobody here looks after the VM"):
+            await pending
+        async with VirtualMachine.adopt(tmp_path / "log") as again:
+            assert [it.subject for it in again.operations.values()] == ["rng"]
+
+    run(scenario)
+
+
+def test_what_is_undone_at_once_was_done(argv, tmp_path):
+    """Opposite requests in one breath are each done, whatever the next has made of it when somebody looks."""
+
+    async def scenario():
+        async with VirtualMachine.launch(argv, log=tmp_path / "log") as vm:
+            for _ in range(5):
+                asked = [vm.resume(), vm.pause(), vm.resume(), vm.pause(), vm.resume()]
+                await asyncio.wait_for(asyncio.gather(*asked), 20)
+
+    run(scenario)
+
+
+def test_a_vm_is_let_go_of_while_its_monitor_is_opened_again(argv, tmp_path):
+    """Whenever a VM is let go of after its monitor broke, nothing of ours is left that would hold the monitor."""
+
+    async def scenario():
+        vm = await VirtualMachine.launch(argv, log=tmp_path / "log")
+        for pause in (0, 0.049, 0.05, 0.051, 0.06):
+            vm._session.monitor._client._socket.shutdown(socket.SHUT_RDWR)
+            await asyncio.sleep(pause)
+            vm.leave()
+            vm = await VirtualMachine.adopt(tmp_path / "log", timeout=10)
+        await vm.close()
+
+    run(scenario)
 
 
 def test_cancelling_who_waits_cancels_nothing_else(argv, tmp_path):
