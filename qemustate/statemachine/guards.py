@@ -15,6 +15,7 @@ GUARDS: Final = {
     # Commands in flight (sent by whoever this log records, not answered yet)
     "stop-sent": "a `stop` is unanswered",
     "wakeup-sent": "a `system_wakeup` is unanswered",
+    "woken": "a `system_wakeup` was done, or is on its way, and its WAKEUP has not come",
     "anything-sent": "a command that may do anything to the VM is unanswered (HMP passthrough, unknown command)",
     # Causes that QEMU announces before the STOP they lead to
     "io-error": "BLOCK_IO_ERROR with action `stop`, or one held back by QEMU's rate limit",
@@ -26,6 +27,7 @@ GUARDS: Final = {
     "saving": "the VM's state is being saved (snapshot-save, savevm, dump-guest-memory)",
     "loading": "the VM's state is being loaded (snapshot-load, loadvm)",
     "migrate-sent": "a `migrate` was sent, or MIGRATION told of one: a status is not only a snapshot's",
+    "begun": "a `migrate` was answered, and that migration has not ended",
     "outgoing": "an outgoing migration is under way",
     "switchover": "an outgoing migration may already have stopped the VM",
     "postcopy": "the migration is in postcopy: 7.2 forgets that the VM ran before it",

@@ -223,7 +223,17 @@ def _begin_late(vm: VM) -> None:
 
 
 #: What may have begun where nobody looked.
-_UNSEEN: Final = ("migrate-sent", "outgoing", "colo", "saving", "loading", "reset-meanwhile", *CAUSES)
+_UNSEEN: Final = (
+    "migrate-sent",
+    "woken",
+    "begun",
+    "outgoing",
+    "colo",
+    "saving",
+    "loading",
+    "reset-meanwhile",
+    *CAUSES,
+)
 
 
 def _know_nothing(vm: VM) -> None:

@@ -321,3 +321,109 @@ def test_a_guest_that_is_offered_no_sleep_arrives_awake(wire, q35, more, after):
 
     assert w.runstate == after
     assert (w.vm.assumptions["no-s3-no-sleep"] > 0) is bool(more)
+
+
+def test_a_wake_up_is_announced_once_and_before_the_next_sleep(running):
+    """WAKEUP comes for a guest that slept or that somebody woke, before its answer or after; no SUSPEND comes in between."""
+    w = running()
+    for early in (True, False):
+        w.event("SUSPEND")
+        i = w.send("system_wakeup")
+        if early:
+            w.event("WAKEUP")
+        w.answer(i)
+        if not early:
+            w.event("WAKEUP")
+        assert w.runstate == ("running",)
+    assert not w.rules
+    w.event("WAKEUP")
+    assert w.rules == ["impossible-transition"]
+    w.event("SUSPEND")
+    w.ok("system_wakeup")
+    w.event("SUSPEND")
+
+    assert w.rules == ["impossible-transition"] * 2
+
+
+def test_a_wake_up_that_was_refused_wakes_nobody(running):
+    """After the refusal a WAKEUP is as impossible as before; one that was done stays due."""
+    w = running()
+    awake = "Unable to wake up: guest is not in suspended state"
+    w.refused("system_wakeup", awake)
+    w.event("WAKEUP")
+    assert w.rules == ["impossible-transition"]
+    w.event("SUSPEND")
+    w.ok("system_wakeup")
+    w.refused("system_wakeup", awake)
+    w.event("WAKEUP")
+
+    assert w.rules == ["impossible-transition"]
+
+
+def test_a_dump_is_over_before_the_vm_goes_on(running):
+    """DUMP_COMPLETED of a running VM cannot be."""
+    w = running()
+    w.event("DUMP_COMPLETED", result={"total": 1, "status": "completed", "completed": 1})
+
+    assert w.rules == ["impossible-transition"]
+
+
+def migrating(w):
+    w.ok("migrate-set-capabilities", capabilities=[{"capability": "events", "state": True}])
+    return migrate(w)
+
+
+def migrate(w):
+    i = w.send("migrate", uri="unix:/run/mig")
+    w.event("MIGRATION", status="setup")
+    w.answer(i)
+    w.event("MIGRATION", status="active")
+    return w
+
+
+@BOTH
+def test_while_a_migration_is_on_another_is_refused_and_no_device_is_added(running, version):
+    """What QEMU answers to nobody while it migrates away is a violation, and none any more when that has ended."""
+    w = migrating(running(version))
+    w.refused("migrate", "There's a migration process in progress", uri="unix:/run/mig")
+    w.refused(
+        "device_add", "device_add not allowed while migrating", driver="virtio-rng-pci", id="r1", bus="rp0"
+    )
+    assert not w.rules
+    w.plug("r1", "virtio-rng-pci")
+    w.ok("migrate", uri="unix:/run/mig")
+    assert w.rules == ["impossible-transition"] * 2
+    for status in ("cancelling", "cancelled"):
+        w.event("MIGRATION", status=status)
+    w.plug("r2", "virtio-rng-pci", "rp1")
+    migrate(w)
+
+    assert w.rules == ["impossible-transition"] * 2
+
+
+def test_a_migration_that_is_resumed_is_no_second_one(running):
+    """A migrate with resume, and one after query-migrate has told of the end, are taken."""
+    w = migrating(running())
+    w.ok("migrate", uri="unix:/run/mig", resume=True)
+    assert not w.rules
+    w.ok("query-migrate", {"status": "active"})
+    w.event("MIGRATION", status="failed")
+    w.ok("query-migrate", {"status": "failed"})
+    migrate(w)
+
+    assert not [rule for rule in w.rules if rule != "migration-failed"]
+
+
+@BOTH
+@pytest.mark.parametrize("status", ["device", "pre-switchover"])
+def test_the_vm_is_stopped_before_the_switchover(running, version, status):
+    """MIGRATION device while the VM runs cannot be; after its STOP it is told of finish-migrate."""
+    w = migrating(running(version))
+    w.event("STOP")
+    w.event("MIGRATION", status=status)
+    assert w.runstate == ("finish-migrate",)
+    assert not w.rules
+    w = migrating(running(version))
+    w.event("MIGRATION", status=status)
+
+    assert w.rules == ["impossible-transition"]

@@ -9,6 +9,7 @@ really is, not from what an observer knows. What a client would see of a deed be
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from support.walks import rows_from, walker
@@ -62,7 +63,7 @@ class Legal:
         self.types: dict[str, str] = {}
         self.facts = {
             "autostart": not paused, "incoming": incoming, "others": others, "sleeps": True, "starting": True, "new": True,
-            "migration-events": False, "migrate-sent": False, "reset-meanwhile": False,
+            "migration-events": False, "migrate-sent": False, "reset-meanwhile": False, "woken": "", "begun": False,
         }  # fmt: skip
         self.machines = {name: walker(name, version) for name in ("runstate", "migration")}
         for name in _DRIVERS:
@@ -91,6 +92,7 @@ class Legal:
         truth = {
             **self.facts,
             **{cause: cause in self.announced for cause in _CAUSES},
+            "begun": self.facts["begun"] and migration not in RESTING,
             "stop-sent": "stop" in names,
             "wakeup-sent": "system_wakeup" in names,
             "saving": "snapshot-save" in names | types,
@@ -192,7 +194,7 @@ class Legal:
             self._event("RESUME", ("runstate", "RESUME"), *((d, "RESUME") for d in devices), then=over),
             self._event("RESET", ("runstate", "RESET"), *((d, "RESET") for d in devices), then=reset, guest=False, reason="host-qmp-system-reset"),
             *([] if self.announced else [self._event("SUSPEND", ("runstate", "SUSPEND"))]),
-            self._event("WAKEUP", ("runstate", "WAKEUP")),
+            self._event("WAKEUP", ("runstate", "WAKEUP"), then=[lambda: self.facts.update(woken="")]),
         ]  # fmt: skip
         if self.machines["runstate"].state == "running":
             found += [
@@ -225,7 +227,8 @@ class Legal:
             if incoming:
                 moves += [("runstate", "incoming completed")] if status == "completed" else []
             elif status in ("device", "pre-switchover", "postcopy-active"):
-                moves.append(("runstate", "MIGRATION switchover"))
+                what = "postcopy" if status == "postcopy-active" else "switchover"
+                moves.append(("runstate", f"MIGRATION {what}"))
             elif status == "completed":
                 moves.append(("runstate", "MIGRATION completed"))
             elif status in ("failed", "cancelled"):
@@ -327,8 +330,10 @@ class Legal:
     def _sent(self, identifier: str, name: str, arguments: dict[str, Any]) -> None:
         self._ids += 1
         self.pending.append((identifier, name, arguments))
+        if name == "system_wakeup":
+            self.facts["woken"] = self.facts["woken"] or "asked"
         if name == "migrate":
-            self.facts.update({"migrate-sent": True, "reset-meanwhile": False})
+            self.facts.update({"migrate-sent": True, "reset-meanwhile": False, "begun": False})
 
     def _answers(self) -> list[Deed]:
         # A STOP follows its cause at once: nothing is answered in between.
@@ -338,11 +343,18 @@ class Legal:
         found = [*self._done(name, arguments), *self._refused(name, arguments)]
         for deed in found:
             deed.seen = [(kind, {**qmp, "id": identifier}) for kind, qmp in deed.seen]
-            deed.then = [self._answered, lambda: self.facts.update(new=False), *deed.then]
+            done = deed.seen[0][0] == "reply"
+            answered = partial(self._answered, done=done)
+            deed.then = [answered, lambda: self.facts.update(new=False), *deed.then]
         return found
 
-    def _answered(self) -> None:
+    def _answered(self, *, done: bool) -> None:
         _, name, arguments = self.pending.pop(0)
+        if name == "system_wakeup" and self.facts["woken"] == "asked":
+            if done:
+                self.facts["woken"] = "done"
+            elif not any(n == name for _, n, _ in self.pending):
+                self.facts["woken"] = ""
         if name == "device_del" and not any(n == name and a == arguments for _, n, a in self.pending):
             self.raced.discard(arguments["id"])
 
@@ -383,8 +395,11 @@ class Legal:
                 return [
                     self._ok(value=[{"name": d, "type": "child<x>"} for d in (*there, "rp0", "rp1", "usb")])
                 ]
-            case "migrate" | "migrate_cancel":
-                return [self._ok(("migration", f"return {name}"))]
+            case "migrate":
+                begun = [lambda: self.facts.update(begun=True)]
+                return [self._ok(("migration", "return migrate"), then=begun)]
+            case "migrate_cancel":
+                return [self._ok(("migration", "return migrate_cancel"))]
             case "device_add":
                 state = self.machines[subject].state
                 then = [

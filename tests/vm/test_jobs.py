@@ -1,6 +1,5 @@
 """Block jobs with their verbs, on real images: each ends as done or refused, and none stays behind."""
 
-
 import pytest
 from support.linux import bounded
 

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import socket
-import socket
 import subprocess
 
 import pytest

@@ -7,6 +7,7 @@ from typing import Any, Final
 from qemustate.statemachine import guards
 from qemustate.statemachine.state import VM
 from qemustate.statemachine.stepping import couple_migration, incoming, narrow, set_guards, settle, step_vm
+from qemustate.statemachine.tables.migration import RESTING
 
 
 def migrate_sent(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
@@ -35,7 +36,28 @@ def set_capabilities(vm: VM, data: dict[str, Any], _answer: Any) -> None:
             set_guards(vm, denies=("migration-events",))
 
 
-_SWITCHOVER: Final = frozenset({"device", "pre-switchover", "postcopy-active"})
+def migration_resumed(vm: VM, data: dict[str, Any], _answer: Any) -> None:
+    """``migrate`` with ``resume`` goes on with the one there is (qapi/migration.json)."""
+    if data.get("resume"):
+        set_guards(vm, opens=("begun",))
+
+
+def migration_begun(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
+    """``migrate`` was answered: until that one ends, another is refused (migration/migration.c migrate_prepare())."""
+    if not vm.migration.belief & vm.watch.migration.of(RESTING):
+        told = not vm.profile & guards.maynot("migration-events")
+        set_guards(vm, **{"holds" if told else "opens": ("begun",)})
+
+
+#: Status -> what it is to the run state.
+_ABOUT: Final = {
+    "completed": "completed",
+    "failed": "ended",
+    "cancelled": "ended",
+    "device": "switchover",
+    "pre-switchover": "switchover",
+    "postcopy-active": "postcopy",
+}
 
 
 def migration(vm: VM, data: dict[str, Any], _answer: Any) -> None:
@@ -56,8 +78,9 @@ def migration(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     if status == "setup" and not loading and not vm.profile & guards.may("migrate-sent"):
         set_guards(vm, **{"opens" if vm.profile & guards.may("saving") else "holds": ("migrate-sent",)})
     step_vm(vm, "migration", trigger)
-    about = "completed" if status == "completed" else "ended" if status in ("failed", "cancelled") else ""
-    about = "switchover" if status in _SWITCHOVER else about
+    about = _ABOUT.get(str(status), "")
+    if about in ("completed", "ended"):
+        set_guards(vm, denies=("begun",))
     outgoing = f"MIGRATION {about}" if about else ""
     arrived = "incoming completed" if status == "completed" else ""
     if either:
@@ -94,6 +117,8 @@ def query_migrate(vm: VM, _data: dict[str, Any], answer: Any) -> None:
         )
         if incoming(vm) and answer.get("status") in ("completed", "failed"):
             set_guards(vm, denies=("incoming",))
+        if answer.get("status", "none") in RESTING:
+            set_guards(vm, denies=("begun",))
         couple_migration(vm)
         if answer.get("status", "none") == "none":
             step_vm(vm, "runstate", "no migration")

@@ -181,6 +181,8 @@ def hmp_sent(vm: VM, data: dict[str, Any], _answer: Any) -> None:
         set_guards(vm, holds=_HMP[word])
         if word == "savevm":
             step_vm(vm, "migration", "saving")
+        elif word == "system_wakeup":
+            wakeup_asked(vm, data, None)
     elif word not in _HMP_HARMLESS:
         set_guards(vm, opens=("anything-sent",))
 
@@ -194,10 +196,35 @@ def hmp_answered(vm: VM, data: dict[str, Any], answer: Any) -> None:
         step_vm(vm, "migration", "saved")
 
 
-def wakeup_answered(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
-    """A ``system_wakeup`` was answered; another one may still be in flight."""
-    if all(command[1] != "system_wakeup" for command in vm.pending.values()):
+def wakeup_asked(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
+    """A ``system_wakeup`` is on its way, and WAKEUP may come before its answer."""
+    if not vm.profile & _MAY_BE_WOKEN:
+        set_guards(vm, opens=("woken",))
+
+
+def wakeup_done(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
+    """A ``system_wakeup`` was done: WAKEUP has come or will."""
+    if vm.profile & _MAY_BE_WOKEN:
+        set_guards(vm, holds=("woken",))
+    _wakeup_answered(vm)
+
+
+def wakeup_refused(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
+    """A ``system_wakeup`` was refused, and wakes nobody."""
+    if _wakeup_answered(vm) and vm.profile & _OPEN_WOKEN == _OPEN_WOKEN:
+        set_guards(vm, denies=("woken",))
+
+
+def _wakeup_answered(vm: VM) -> bool:
+    """Return whether none is in flight any more."""
+    last = all(command[1] != "system_wakeup" for command in vm.pending.values())
+    if last:
         set_guards(vm, denies=("wakeup-sent",))
+    return last
+
+
+_MAY_BE_WOKEN: Final = guards.may("woken")
+_OPEN_WOKEN: Final = guards.open_("woken")
 
 
 def stop_answered(vm: VM, _data: dict[str, Any], _answer: Any) -> None:

@@ -17,6 +17,9 @@ DEVICE_DELETED may come with no request (the guest ejects, a sibling function or
 child object first (``ID/virtio-backend``), which shows that the device has left the machine. An id that is used
 again before the event of its earlier bearer has come is told apart by counting (see ``DeviceCell``).
 
+While the VM migrates away QEMU refuses ``device_add`` (system/qdev-monitor.c: device_add not allowed while migrating), a hidden
+device's excepted.
+
 Hidden states. ``present-off``: in a slot that has no power yet. ``ejected``: left the machine, not announced yet;
 shows as ``unplugging``. ``leaving``: certainly left, DEVICE_DELETED still to come; shows as ``gone``.
 ``hidden``: the primary of a failover pair, kept back until the guest negotiates; shows as ``adding``. QEMU has only
@@ -65,9 +68,9 @@ _ROWS: list[Row] = [
     # --- plug
     *rows("execute device_add", "gone planned", "adding", cause="device_add", ref=_ADD),
     *rows("execute device_add", f"{_THERE} adding hidden ejected leaving", "=", ref="the id may still be taken"),
-    *_slots("return device_add", _NEW, "present-off", when="!vcpus-run !failover", cause="device_add", pcie=_PCIE, shpc=f"{_SHPC} shpc_device_plug_cb()"),
-    *_slots("return device_add", _NEW, "present", when="vcpus-run !failover", cause="device_add", pcie=_ADD, shpc=_ADD),
-    *rows("return device_add", _NEW, "present", when="!pcie !shpc !failover", cause="device_add", ref=_ADD),
+    *_slots("return device_add", _NEW, "present-off", when="!vcpus-run !failover !outgoing", cause="device_add", pcie=_PCIE, shpc=f"{_SHPC} shpc_device_plug_cb()"),
+    *_slots("return device_add", _NEW, "present", when="vcpus-run !failover !outgoing", cause="device_add", pcie=_ADD, shpc=_ADD),
+    *rows("return device_add", _NEW, "present", when="!pcie !shpc !failover !outgoing", cause="device_add", ref=_ADD),
     *rows("return device_add", f"{_NEW} hidden", "hidden", when="failover", cause="device_add", ref=_HIDDEN),
     *rows("return device_add", "hidden", "present", when="!failover", cause="device_add", ref="the guest negotiated unseen"),
     *rows("return device_add", "unplugging", "present", cause="device_add", ref="the earlier device was gone, or the id would have been refused"),

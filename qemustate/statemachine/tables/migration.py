@@ -96,9 +96,9 @@ TABLE: Final = Table(
         *rows("MIGRATION completed", "active", "completed", when="background", since="9.0", ref="migration/migration.c bg_migration_completion()"),
         *rows("MIGRATION completed", "active", "completed", when="others", since="9.0", ref="another monitor may have set the capability"),
         # The events come before the reply; where they are not sent, the reply says that it was begun.
-        *rows("return migrate", f"{_ALIVE} cancelling", "=", ref="migration/migration.c qmp_migrate()"),
-        *rows("return migrate", "completed failed cancelled", "=", when="migration-events", ref="it may have failed at once"),
-        *rows("return migrate", "none completed failed cancelled", "setup", when="!migration-events", cause="migrate", ref="qmp_migrate()"),
+        *rows("return migrate", f"{_ALIVE} cancelling", "=", when="!begun", ref="migration/migration.c qmp_migrate()"),
+        *rows("return migrate", "completed failed cancelled", "=", when="migration-events !begun", ref="it may have failed at once"),
+        *rows("return migrate", "none completed failed cancelled", "setup", when="!migration-events !begun", cause="migrate", ref="qmp_migrate()"),
         *rows("return migrate_cancel", "setup active pre-switchover device wait-unplug colo", "cancelling", when="!migration-events", cause="migrate_cancel", ref="qmp_migrate_cancel()"),
         *rows("return migrate_cancel", f"none cancelling cancelled completed failed {_ALIVE}", "=", ref="qmp_migrate_cancel()"),
         *rows("events on", "none setup", "=", when="incoming", assume="events-in-time"),

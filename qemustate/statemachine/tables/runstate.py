@@ -156,10 +156,11 @@ _ROWS: list[Row] = [
     *rows("RESET", f"running inmigrate inmigrate-S {_FINISHING}", "=", ref=_MAIN_LOOP),
     *rows("RESET", f"{_RESETTABLE} paused+s restore-vm+s shutdown+s suspended", "prelaunch", cause="reset", ref=_MAIN_LOOP),
     # --- The guest's own sleep
-    *rows("SUSPEND", "running", "suspended", cause="guest", ref="system/runstate.c qemu_system_suspend()"),
+    *rows("SUSPEND", "running", "suspended", when="!woken", cause="guest", ref="system/runstate.c qemu_system_suspend()"),
     *rows("WAKEUP", "suspended", "running", cause="wakeup", ref="system/runstate.c qemu_system_wakeup_request()"),
     *rows(SILENT, "suspended", "running", when="wakeup-sent", cause="system_wakeup", ref="qemu_system_wakeup_request(): before WAKEUP is sent"),
-    *rows("WAKEUP", "running", "=", ref="the state was set when system_wakeup was called"),
+    *rows("WAKEUP", "running", "=", when="woken", ref="the state was set when system_wakeup was called"),
+    *rows("WAKEUP", "running", "=", when="migrate-sent", until="9.0", ref=f"{_MIGRATION}: a migration woke the guest, and was given up"),
     *rows("WAKEUP", "finish-migrate postmigrate prelaunch paused", "=", ref="the wake-up was asked for before the VM stopped"),
     # --- SHUTDOWN and POWERDOWN change nothing by themselves; STOP or the end of the process follows
     *rows("SHUTDOWN", _EVERY, "=", ref=_MAIN_LOOP),
@@ -183,7 +184,13 @@ _ROWS: list[Row] = [
     *rows("first reply", "prelaunch", "=", when="!autostart", ref="system/vl.c qmp_x_exit_preconfig()"),
     *rows("first reply", _EVERY.replace(" prelaunch ", " "), "=", ref="system/vl.c qmp_x_exit_preconfig()"),
     # --- Outgoing migration: entered silently by a VM that was stopped
-    *rows("MIGRATION switchover", f"running {_FINISHING}", "=", ref=f"{_MIGRATION} migration_completion()"),
+    *rows("DUMP_COMPLETED", _EVERY.replace(" running ", " "), "=", ref="dump/dump.c dump_process(): sent before the VM goes on"),
+    *rows("MIGRATION switchover", _FINISHING, "=", ref=f"{_MIGRATION} migration_completion(): after the STOP"),
+    *rows("MIGRATION postcopy", _FINISHING, "=", ref=f"{_MIGRATION} postcopy_start()"),
+    *rows("MIGRATION postcopy", "running", "=", until="10.0", ref=f"{_MIGRATION} postcopy_start(): before the STOP"),
+    *rows("MIGRATION postcopy", _MIGRATABLE, "finish-migrate+p", cause="migration", ref=f"{_MIGRATION} postcopy_start()"),
+    *rows("MIGRATION postcopy", "paused+s shutdown+s", "finish-migrate+p", cause="migration", since="9.0", ref=f"{_MIGRATION} postcopy_start()"),
+    *rows("MIGRATION postcopy", "suspended", "finish-migrate", cause="migration", until="9.0", ref=f"{_MIGRATION} postcopy_start()"),
     *rows("MIGRATION switchover", _MIGRATABLE, "finish-migrate+p", cause="migration", ref=f"{_MIGRATION} migration_stop_vm()"),
     *rows("MIGRATION switchover", "paused+s shutdown+s", "finish-migrate+p", cause="migration", since="9.0", ref=f"{_MIGRATION} migration_stop_vm()"),
     *rows("MIGRATION switchover", "suspended", "finish-migrate", cause="migration", until="9.0", ref=f"{_MIGRATION} migration_stop_vm()"),
