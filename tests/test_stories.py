@@ -17,13 +17,14 @@ COMMITTED = sorted(path for version in found.VERSIONS for path in (FOLDER / vers
 #: Two short stories stand for all, unless everything is asked for: one of firmware only, one with the guest.
 SAMPLE = NAMES if os.environ.get("QEMUSTATE_FULL") == "1" else ["stop_cont", "hotplug_acpi_ack"]
 
-#: In these QEMU and the guest race: the same things happen, and another order is as true as the one that was committed.
+#: In these QEMU and the guest race: the same things happen, and another order is as true as the one that was committed. Jobs stand still
+#: for a moment whenever QEMU changes the block graph, and how often they say so varies.
 REORDERED = {
-    "# QEMU makes the jobs stand still whenever it changes the block graph, and how often they say so varies.",
     "backup",
     "backup_verbs",
     "balloon",
     "balloon_reset",
+    "colo_cancelled",
     "commit",
     "commit_cancelled",
     "cpu",
@@ -34,6 +35,10 @@ REORDERED = {
     "job_drained",
     "job_refused",
     "job_transaction",
+    "migration_again",
+    "migration_cancelled_in_device",
+    "migration_cancelled_late",
+    "migration_failed_in_device",
     "migration_pause_before_switchover",
     "mirror_left",
     "mirror_replaces",
@@ -61,6 +66,9 @@ RACES = {
     "snapshot_verbs",
     "amend",  # 7.2 measures the CPU for a new key, and may fail
     "amend_luks",
+    "migration_target_fails",
+    "postcopy_cancelled",
+    "postcopy_recovery_broken",
 }
 
 

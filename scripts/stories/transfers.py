@@ -4,6 +4,7 @@ import signal
 import socket
 import time
 
+from stories.failover import NO_SLEEP
 from stories.migration import (
     CAPABILITIES,
     SOCKET,
@@ -22,16 +23,21 @@ from stories.stage import leave, story
 CRAWL = 4096
 
 
-def capable(ends, *names):
-    """Switch these capabilities on at each of the ends."""
+def ends(stage, *more, **options):
+    """Start both ends, of a machine that does not sleep, as most are run."""
+    return pair(stage, *NO_SLEEP, *more, **options)
+
+
+def capable(vms, *names):
+    """Switch these capabilities on in each of these VMs."""
     capabilities = [{"capability": name, "state": True} for name in names]
-    for end in ends:
+    for end in vms:
         end.qmp.ok("migrate-set-capabilities", {"capabilities": capabilities})
 
 
 def in_postcopy(stage, *, crawl=True, guest=False, paused=False):
     """Start both ends and bring them into postcopy, in which they stay if it crawls."""
-    source, target = pair(stage, guest=guest)
+    source, target = ends(stage, guest=guest)
     if paused:
         source.qmp.ok("stop")
     capable((source, target), "postcopy-ram")
@@ -79,6 +85,7 @@ def postcopy_reset(stage):
     time.sleep(0.3)
     source.qmp.ok("migrate-set-parameters", {"max-postcopy-bandwidth": 0})
     completed(source, target)
+    ask(source, target)
     leave_both(source, target)
 
 
@@ -164,7 +171,7 @@ def background_snapshot(stage):
 @story
 def multifd(stage):
     """Memory goes over several channels."""
-    source, target = pair(stage, incoming="defer")
+    source, target = ends(stage, incoming="defer")
     capable((source, target), "multifd")
     for end in (source, target):
         end.qmp.ok("migrate-set-parameters", {"multifd-channels": 3})
@@ -178,7 +185,7 @@ def multifd(stage):
 @story
 def migration_again(stage):
     """Cancelled and reset on the way, then made again to another target; what has gone cannot be sent again."""
-    source, target = pair(stage)
+    source, target = ends(stage)
     crawling(source)
     source.qmp.ok("system_reset")
     source.qmp.ok("migrate_cancel")
@@ -186,7 +193,7 @@ def migration_again(stage):
     target.wait()
     source.qmp.forget()
     source.qmp.ok("migrate-set-parameters", {"max-bandwidth": 1 << 30})
-    second = stage.bare("-incoming", "unix:second.sock", name="dst2", stopped=False)
+    second = stage.bare(*NO_SLEEP, "-incoming", "unix:second.sock", name="dst2", stopped=False)
     second.qmp.ok("migrate-set-capabilities", CAPABILITIES)
     migrated(source, second, "unix:second.sock")
     source.qmp.refused("migrate", {"uri": "unix:third.sock"})
@@ -201,7 +208,7 @@ def migration_without_events(stage):
     """Nobody asked for MIGRATION events: a migration that is cancelled and one that is done show in answers only."""
     source = stage.bare(name="src")
     source.qmp.ok("cont")
-    target = stage.bare("-incoming", SOCKET, name="dst", stopped=False)
+    target = stage.bare(*NO_SLEEP, "-incoming", SOCKET, name="dst", stopped=False)
     ask(source, target)
     slowly(source)
     source.qmp.ok("migrate", {"uri": SOCKET})
@@ -212,7 +219,7 @@ def migration_without_events(stage):
     ask(source)
     target.wait()
     source.qmp.ok("migrate-set-parameters", {"max-bandwidth": 1 << 30})
-    second = stage.bare("-incoming", "unix:second.sock", name="dst2", stopped=False)
+    second = stage.bare(*NO_SLEEP, "-incoming", "unix:second.sock", name="dst2", stopped=False)
     second.qmp.ok("query-status")
     source.qmp.ok("migrate", {"uri": "unix:second.sock"})
     second.qmp.event("RESUME", 5)
@@ -226,7 +233,7 @@ def migration_without_events(stage):
 
 def held(stage, *more, reset=False, paused=False):
     """Start both ends and bring the source into pre-switchover; it waits for the target's word at the end."""
-    source, target = pair(stage, *more)
+    source, target = ends(stage, *more)
     if paused:
         source.qmp.ok("stop")
     capable((source, target), "return-path")
@@ -316,7 +323,7 @@ def migration_cancelled_in_setup(stage):
 def migration_target_fails(stage):
     """The target lacks a device of the source: it fails to load, and ends; 10.0's can be told to stay."""
     source = stage.bare("-device", "virtio-rng-pci,id=rng1", name="src")
-    target = stage.bare("-incoming", "defer", name="dst")
+    target = stage.bare(*NO_SLEEP, "-incoming", "defer", name="dst")
     for end in (source, target):
         end.qmp.ok("migrate-set-capabilities", CAPABILITIES)
     source.qmp.ok("cont")
@@ -339,7 +346,7 @@ def migration_target_fails(stage):
 
 def in_colo(stage):
     """Start both ends under COLO, with no checkpoint before long; 10.0 makes a plain migration of it."""
-    source, target = pair(stage)
+    source, target = ends(stage)
     capable((source, target), "x-colo")
     source.qmp.ok("migrate", {"uri": SOCKET})
     until(source, "active")
@@ -379,7 +386,7 @@ def colo_cancelled(stage):
 @story
 def colo_checkpoint(stage):
     """COLO makes a checkpoint, which stops both; 7.2's target aborts at it, and the source notices."""
-    source, target = pair(stage)
+    source, target = ends(stage)
     capable((source, target), "x-colo")
     source.qmp.ok("migrate-set-parameters", {"x-checkpoint-delay": 500})
     source.qmp.ok("migrate", {"uri": SOCKET})
@@ -398,7 +405,7 @@ def colo_checkpoint(stage):
 @story
 def postcopy_held(stage):
     """The capability pause-before-switchover holds postcopy too, before the target runs."""
-    source, target = pair(stage)
+    source, target = ends(stage)
     capable((source, target), "postcopy-ram")
     capable((source,), "pause-before-switchover")
     crawling(source)

@@ -56,6 +56,10 @@ UNTAKEN = {
 UNTAKEN_BY = {
     "7.2": {
         ("active", "device"): "8.2 and later; 7.2 says `device` only after `pre-switchover`",
+        (
+            "cancelling",
+            "postcopy-paused",
+        ): "a race of quit with a connection that breaks, won in one recording of 10.0",
         ("device", "postcopy-active"): "7.2 goes there from `active` or `pre-switchover`",
         ("postcopy-paused", "setup"): "7.2 announces it at migrate-recover, and does not keep it",
         (

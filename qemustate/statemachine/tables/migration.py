@@ -38,6 +38,7 @@ _EDGES: Final = (
     ("cancelling", "cancelled failed completed", "", ""),
     ("postcopy-active", "completed failed postcopy-paused", "", ""),
     ("cancelling", "cancelling", "", "9.0"),  # cancelled twice
+    ("cancelling", "postcopy-paused", "", ""),  # quit, while the connection is already broken
     (
         "postcopy-active postcopy-paused postcopy-recover",
         "cancelling",
