@@ -3,8 +3,8 @@
 Masked are times (``"seconds":  TIMESTAMP``, or ``"SECS"``), numbers (``"len": LEN``), names, and the greeting
 (``QMP_VERSION``) (common.filter, iotests.py). Commands stand in QEMU's own JSON, with single quotes, over
 several lines, where they stand at all. A test runs several QEMUs, one after the other or at the same time,
-prints an event when it has waited for it and leaves others out: before each command, each answer to a command that
-is not printed, and each event behind an answer there is a ``gap``.
+prints an event when it has waited for it and leaves others out: there is a ``gap`` before each command, and before
+what comes while no command waits for its answer.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from qemustate.events.importers.telling import is_command
 from qemustate.qmp.classify import from_client, from_qemu
 from qemustate.qmp.framing import Document, Framer, Malformed
 from qemustate.qmp.jsontext import JsonError, decode
-from qemustate.qmp.messages import Command, Event, Failure, Message, Reply
+from qemustate.qmp.messages import Command, Event, Greeting, Message
 
 _MEMBERS: Final = rb"QMP|execute|exec-oob|return|error|event|timestamp|arguments|data|id"
 _MESSAGE: Final = re.compile(
@@ -61,8 +61,8 @@ class Dialect(msgspec.Struct, frozen=True):
     ``mark`` matches what may stand before a message; ``quiet`` says that other lines mean nothing, and are no
     messages that could not be read; ``repair`` makes JSON of a line that is none; ``split`` makes the object of
     each message from an object that was read. ``exact`` says that messages stand as they were sent. ``gap`` says why
-    a command, an answer to one that does not stand here, or an event behind an answer may come after facts that are
-    not told, or told later; empty where all are told in order.
+    a command, and what comes while none waits for its answer, may come after facts that are not told, or told later;
+    empty where all are told in order.
     """
 
     mark: re.Pattern[bytes] = _MARK
@@ -84,7 +84,7 @@ def read(files: Sequence[TraceFile], skipped: Skipped) -> Iterator[Entry]:
 def read_dialect(dialect: Dialect, files: Sequence[TraceFile], skipped: Skipped) -> Iterator[Entry]:
     """Yield the entries of a VM's files that are written so. Raises BadInput where a file cannot be read at all."""
     conversation = Conversation(ungreeted=True)
-    ids, before = _ids_match(files[0].head()), None
+    ids = _ids_match(files[0].head())
     for file in files:
         reader = _Reader(dialect, file, skipped)
         for document, number in reader.documents():
@@ -98,17 +98,14 @@ def read_dialect(dialect: Dialect, files: Sequence[TraceFile], skipped: Skipped)
             if not ids and "id" in message.body:
                 body = {name: value for name, value in message.body.items() if name != "id"}
                 message = msgspec.structs.replace(message, body=body)
-            if dialect.gap and _may_be_late(message, before, awaits=conversation.awaits):
+            if dialect.gap and _may_be_late(message, awaits=conversation.awaits):
                 yield "gap", 0, {"why": dialect.gap, "origin": [*origin]}
-            before = message
             yield from conversation.said(message, time, origin, own=ids and dialect.exact)
 
 
-def _may_be_late(message: Message, before: Message | None, *, awaits: bool) -> bool:
+def _may_be_late(message: Message, *, awaits: bool) -> bool:
     """Say whether facts may have been left out before a message, where events are told when somebody waited for them."""
-    if isinstance(message, Event):
-        return isinstance(before, Reply | Failure)
-    return isinstance(message, Command) or (isinstance(message, Reply | Failure) and not awaits)
+    return isinstance(message, Command) or (not awaits and not isinstance(message, Greeting))
 
 
 def _ids_match(head: bytes) -> bool:
