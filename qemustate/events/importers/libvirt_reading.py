@@ -20,7 +20,7 @@ from qemustate.qmp.jsontext import JsonError, decode, decode_objects, print_qemu
 from qemustate.qmp.messages import Command, Message
 
 _FD: Final = re.compile(rb"\bfd=(\d+)")
-_WRITTEN: Final = re.compile(rb"\blen=(\d+) ret=(-?\d+)")
+_WRITTEN: Final = re.compile(rb"\blen=(\d{1,18}) ret=(-?\d{1,18})")
 
 #: What needs no look beyond it once its monitor is open.
 _PLAIN: Final = frozenset({"send", "reply", "event"})

@@ -28,7 +28,7 @@ from qemustate.qmp.jsontext import JsonError, decode
 from qemustate.qmp.messages import Command, Event
 
 _LINE: Final = re.compile(
-    rb"(?:(?P<tid>\d+)@(?P<s>\d+)\.(?P<us>\d{6}):)?"
+    rb"(?:(?P<tid>\d+)@(?P<s>\d{1,18})\.(?P<us>\d{6}):)?"
     rb"(?:handle_qmp_command mon (?P<from>\S+) req: |monitor_qmp_respond mon (?P<to>\S+) resp: )(?P<text>.*)",
     re.DOTALL,
 )

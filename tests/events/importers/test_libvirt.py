@@ -424,3 +424,10 @@ def test_lines_do_not_depend_on_the_pieces(imported, monkeypatch, size):
     monkeypatch.setattr(files, "_PIECE", size)
     assert imported("libvirt", log).entries == whole.entries
     assert [line for _, line in whole.origins] == [1, 2, 3, 8, 10]
+
+
+def test_a_length_that_is_none(imported):
+    """What is said to have been written may be any digits at all."""
+    log = Log().write("0xa", '{"execute":"a"}').write("0xa", '{"execute":"b"}')
+    text = log.text.replace("len=17 ret=17", f"len={'9' * 5000} ret=17", 1)
+    assert imported("libvirt", text.encode()).said == ["a", "b"]

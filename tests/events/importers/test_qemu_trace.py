@@ -126,3 +126,9 @@ def test_malformed_input_beside_the_project(shared, imported):
     assert it.skipped.count == 0
     assert it.kinds.count("failure") == 3
     assert it.kinds.count("malformed") == 1
+
+
+def test_a_time_that_is_none(imported):
+    """A line whose seconds no clock can show is none of QEMU's, and is passed over."""
+    line = b'1@%s.000001:handle_qmp_command mon 0x1 req: {"execute": "stop"}\n'
+    assert imported("qemu-trace", line % (b"9" * 5000) + line % b"5").times == [5_000_001]
