@@ -114,8 +114,9 @@ class Operations:
         *,
         deadline: float | None = None,
         correlation: str | None = None,
+        after: Operation | None = None,
     ) -> Operation:
-        """Begin an operation and return it.
+        """Begin an operation and return it; nothing is sent before ``after`` has ended.
 
         ``deadline`` in seconds: when it has passed, who waits is told, and it goes on. ``correlation`` is an id of the
         caller's for the log. Raises BadInput for one that is in use.
@@ -132,7 +133,7 @@ class Operations:
             ]
         self._recorder.record("begun", body)
         intent = INTENTS[name](subject, arguments or {}, tuple(steps), self.vm.seq)
-        return self._start(identifier, intent, deadline)
+        return self._start(identifier, intent, deadline, after=after)
 
     def resume(self) -> None:
         """Go on with everything that the log says has begun and not ended; for a process that has just adopted the VM."""
@@ -157,11 +158,12 @@ class Operations:
         deadline: float | None,
         *,
         resumed: bool = False,
+        after: Operation | None = None,
     ) -> Operation:
         made = self._make(identifier, intent.name, intent.subject, intent.settles)
         self.open[identifier] = made
         self._hurry[identifier] = asyncio.Event()
-        task = asyncio.ensure_future(self._run(made, intent, resumed=resumed))
+        task = asyncio.ensure_future(self._run(made, intent, resumed=resumed, after=after))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         self._limit(made, deadline)
@@ -193,8 +195,13 @@ class Operations:
 
     # --- running
 
-    async def _run(self, operation: Operation, intent: Intent, *, resumed: bool) -> None:
+    async def _run(
+        self, operation: Operation, intent: Intent, *, resumed: bool, after: Operation | None
+    ) -> None:
         seen = Seen(intent)
+        if after is not None:
+            with contextlib.suppress(QemustateError):
+                await after.settled()
         try:
             if intent.durable:
                 await self.durable()

@@ -148,7 +148,8 @@ class Verbs:
         """Unplug a device, and with it the backends that :meth:`plug` brought; done when all are gone.
 
         A second request while one is under way does what the policy of its bus says
-        (:mod:`qemustate.hardware.release`): it joins it, or sends the request once more; ``how`` tells which.
+        (:mod:`qemustate.hardware.release`): it joins it, or sends the request once more; ``how`` tells which. A device whose plug is
+        under way is unplugged when that has ended.
         """
         vm = self._recorder.vm
         cell = vm.devices.get(name)
@@ -160,18 +161,18 @@ class Verbs:
                 return self._operations.join(busy, "joined", deadline)
             self._keep(asyncio.ensure_future(self._again(name)))
             return self._operations.join(busy, "repeated", deadline)
+        plugging = self._operations.find("plug", name)
+        plugged = vm.plugged.get(name, ()) if plugging is None else vm.intents[plugging.id]["steps"]
         steps = [Step("device_del", {"id": name})]
         steps += [
-            Step(undo[0], undo[1])
-            for _, _, undo in reversed(vm.plugged.get(name, ()))
-            if undo and undo[1] != {"id": name}
+            Step(undo[0], undo[1]) for _, _, undo in reversed(plugged) if undo and undo[1] != {"id": name}
         ]
         told = {
             "told": not policy.silent,
             "settles": f"DEVICE_DELETED, or {policy.settled_by}; {_at_reset(policy)}",
         }
-        return self.begin(
-            "unplug", *steps, subject=name, arguments=told, deadline=deadline, correlation=correlation
+        return self._operations.begin(
+            "unplug", name, told, steps, deadline=deadline, correlation=correlation, after=plugging
         )
 
     async def _again(self, name: str) -> None:

@@ -180,6 +180,18 @@ def test_who_waits_is_told_when_the_vm_is_let_go_of(q35, tmp_path):
     run(scenario)
 
 
+def test_an_unplug_waits_for_the_plug_before_it(argv, tmp_path):
+    """A device whose plug is under way is unplugged with all that the plug brings."""
+
+    async def scenario():
+        async with VirtualMachine.launch(argv, log=tmp_path / "log") as vm:
+            plug, unplug = vm.plug(*disk("d0")), vm.unplug("d0")
+            await asyncio.gather(plug, unplug)
+            assert await vm.execute("query-named-block-nodes") == []
+
+    run(scenario)
+
+
 def test_what_is_undone_at_once_was_done(argv, tmp_path):
     """Opposite requests in one breath are each done, whatever the next has made of it when somebody looks."""
 
