@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 class Job(Operation):
     """A job; ``subject`` is its id. Awaiting it waits until it has concluded; it is dismissed then.
 
-    Verbs are QEMU's (job.c JobVerbTable). Each raises CommandRefused where the job is in no status for it, and what
-    VirtualMachine.execute raises.
+    Verbs are QEMU's (job.c JobVerbTable). Each waits until QEMU has begun the job, raises OperationRefused where it has not,
+    CommandRefused where the job is in no status for the verb, and what VirtualMachine.execute raises.
     """
 
     #: The intents that are jobs.
@@ -37,8 +38,13 @@ class Job(Operation):
 
         Raises OperationRefused or OutcomeUnknown where it ends before that.
         """
-        await self.operations.until(lambda _vm: self.status in ("ready", "standby") or self.ended)
-        if self.ended:
+        ready = self.operations.until(lambda _vm: self.status in ("ready", "standby"))
+        try:
+            await asyncio.wait((ready, self._end), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            seen = ready.done()
+            ready.cancel()
+        if not seen:
             await self.settled()
             raise OperationRefused(self.intent, self.subject, by="qemu", desc="it ended before it was ready")
 
@@ -56,6 +62,7 @@ class Job(Operation):
         if self.intent.startswith("snapshot"):
             await self._verb("job-cancel")
         else:
+            await self.taken()
             await self.operations.execute("block-job-cancel", {"device": self.subject, "force": force})
         with contextlib.suppress(OperationRefused, OutcomeUnknown):
             await self.settled()
@@ -70,6 +77,7 @@ class Job(Operation):
 
     async def set_speed(self, speed: int) -> None:
         """Limit it to ``speed`` bytes per second; 0 for no limit."""
+        await self.taken()
         await self.operations.execute("block-job-set-speed", {"device": self.subject, "speed": speed})
 
     async def finalize(self) -> None:
@@ -77,6 +85,7 @@ class Job(Operation):
         await self._verb("job-finalize")
 
     async def _verb(self, command: str) -> None:
+        await self.taken()  # QEMU knows of no job before it has been told of it
         await self.operations.execute(command, {"id": self.subject})
 
     def _statuses(self) -> tuple[str, ...]:

@@ -180,6 +180,23 @@ def test_who_waits_is_told_when_the_vm_is_let_go_of(q35, tmp_path):
     run(scenario)
 
 
+def test_a_verb_waits_for_its_job(argv, tmp_path):
+    """A job is cancelled though QEMU has not heard of it yet; who waits for it to be ready is told that it will not be."""
+
+    async def scenario():
+        async with VirtualMachine.launch(argv, log=tmp_path / "log") as vm:
+            for name in ("a", "b"):
+                await vm.execute("blockdev-add", {**NULL, "size": 1 << 20, "node-name": name})
+            job = vm.mirror("a", "b", speed=1)
+            await job.cancel(force=True)
+            assert job.ended
+            assert await vm.execute("query-jobs") == []
+            with pytest.raises(OperationRefused, match="nonesuch"):
+                await vm.mirror("nonesuch", "b").ready()
+
+    run(scenario)
+
+
 def test_an_unplug_waits_for_the_plug_before_it(argv, tmp_path):
     """A device whose plug is under way is unplugged with all that the plug brings."""
 
