@@ -5,6 +5,7 @@
 #   make check        style and types only
 #   make golden       rewrite the expected texts of the tests; look at the diff, commit what you understand
 #   make bench        speed, as ratios against the peers
+#   make soak         fifty VMs in one process, plugging and unplugging for five minutes
 #   make fuzz         a minute of bytes that nobody thought of, for the importers
 #   make docs         rewrite the generated parts of docs/
 #   make conformance  the tests with everything recorded afresh and every long case
@@ -14,7 +15,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check bench fuzz golden docs conformance stories qemu qemu-release guest
+.PHONY: run test check bench soak fuzz golden docs conformance stories qemu qemu-release guest
 
 run: $(VENV)/base qemu-release
 	$(BIN)/python scripts/main_job.py
@@ -29,6 +30,10 @@ check: $(VENV)/check
 
 bench: $(VENV)/bench qemu-release
 	$(BIN)/python -m bench
+
+SOAK ?= --vms 50 --seconds 300
+soak: $(VENV)/base qemu-release
+	$(BIN)/python scripts/soak.py $(SOAK)
 
 FUZZ ?= -max_total_time=60
 fuzz: $(VENV)/fuzz
