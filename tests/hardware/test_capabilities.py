@@ -132,16 +132,16 @@ def test_text_that_is_not_settled_is_refused_by_newer_qemus(known, base, start):
 
 def test_what_is_right_has_no_problem(known):
     """Parts of every kind as they are made here are what the QEMU at hand describes."""
-    socket = characters.socket("c0", "/a")
+    sockets = [characters.socket(f"c{number}", "/a") for number in range(3)]
     parts = [
         *storage.disk("d0", storage.node("n0", "/a", aio="native", cache={"direct": True}, discard="unmap"), **{"share-rw": True}),
         *storage.scsi_disk("d1", storage.node("n1", Fd(3)), "scsi0.0", lun=1),
         storage.scsi_controller("scsi0"),
         *network.nic("net0", network.tap_by_fds("t0", [3, 4], vhostfds=[5, 6]), queues=2, mac="52:54:00:00:00:01"),
         *network.nic("net1", network.tap("t1", ifname="tap1", queues=2, vhost=True), queues=2),
-        *characters.port("p0", socket, "vs0.0", "a"),
-        *sharing.virtio_fs("fs0", socket, "share"),
-        *sharing.vhost_user_nic("net2", socket, queues=4),
+        *characters.port("p0", sockets[0], "vs0.0", "a"),
+        *sharing.virtio_fs("fs0", sockets[1], "share"),
+        *sharing.vhost_user_nic("net2", sockets[2], queues=4),
         *sharing.ninep("s0", "/a", "tag"),
         *memory.dimm("m0", memory.memfd("mem0", 1 << 27, hugetlb=True, hugetlbsize=1 << 21)),
         *memory.nvdimm("m1", memory.file("mem1", 1 << 27, "/a", pmem=True, readonly=True), unarmed=True),
