@@ -2,7 +2,7 @@
 
 import time
 
-from stories.stage import NATIVE, PORTS, add_disk, add_node, gone, leave, look, remove, story
+from stories.stage import NATIVE, PORTS, add_disk, add_node, boot_and_plug, gone, leave, look, remove, story
 
 
 @story
@@ -19,12 +19,7 @@ def hotplug_pcie_ack(stage):
 
 def plug_and_unplug(stage, bus):
     """Plug a disk, unplug it, plug another with the same id, and unplug that without a question."""
-    stage.image()
-    vm = stage.machine(*bus, *PORTS)
-    vm.boot()
-    add_node(vm)
-    add_disk(vm)
-    vm.console.settles("test -e /sys/block/vda")
+    vm = boot_and_plug(stage, bus)
     look(vm)
     remove(vm)
     look(vm)
@@ -54,12 +49,7 @@ def guest_eject_pcie(stage):
 
 def eject_unasked(stage, bus):
     """Boot, plug a disk, and have the guest eject it by turning its slot's power off."""
-    stage.image()
-    vm = stage.machine(*bus, *PORTS)
-    vm.boot()
-    add_node(vm)
-    add_disk(vm)
-    vm.console.settles("test -e /sys/block/vda")
+    vm = boot_and_plug(stage, bus)
     look(vm)
     vm.console.run("address=$(basename $(readlink -f /sys/block/vda/device/..))")
     vm.console.run(

@@ -5,7 +5,7 @@ import time
 
 from support.monitor import Closed
 
-from stories.stage import PORTS, gone, leave, look, plug, remove, story
+from stories.stage import PORTS, ends, gone, leave, look, plug, remove, story
 
 #: A guest that takes no PCI hotplug by ACPI.
 DEAF = "acpiphp.disable=1"
@@ -81,8 +81,7 @@ def balloon_reset(stage):
         gone(vm, "b1")
         look(vm)
         vm.qmp.ok("quit")
-    vm.qmp.closed()
-    vm.wait()
+    ends(vm)
 
 
 def plug_display(vm):
@@ -119,8 +118,7 @@ def gpu_again(stage):
     plug_display(vm)
     with contextlib.suppress(Closed):
         plug(vm, "d1", "bochs-display")
-    vm.qmp.closed()
-    vm.wait()
+    ends(vm)
 
 
 SERIAL = ["-device", "virtio-serial-pci,id=vs0"]

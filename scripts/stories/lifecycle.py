@@ -3,7 +3,7 @@
 import signal
 import time
 
-from stories.stage import leave, look, story
+from stories.stage import ends, leave, look, say, story
 
 
 @story
@@ -14,9 +14,7 @@ def boot_powerdown(stage):
     vm.boot()
     look(vm)
     vm.qmp.ok("system_powerdown")
-    vm.qmp.event("SHUTDOWN")
-    vm.qmp.closed()
-    vm.wait()
+    ends(vm, "SHUTDOWN")
 
 
 @story
@@ -59,11 +57,7 @@ def no_S_boot(stage):  # noqa: N802 - the option's name
     """Started without -S: it runs before anyone is connected."""
     vm = stage.machine(stopped=False)
     vm.console.ready()
-    vm.qmp.ok("stop")
-    vm.qmp.ok("query-status")
-    vm.qmp.ok("cont")
-    time.sleep(0.3)
-    vm.qmp.ok("system_reset")
+    say(vm, "stop", "query-status", "cont", 0.3, "system_reset")
     vm.console.ready()
     leave(vm)
 
@@ -73,11 +67,7 @@ def late_stop(stage):
     """Started without -S and stopped before the first question."""
     vm = stage.bare(stopped=False)
     time.sleep(0.5)
-    vm.qmp.ok("stop")
-    time.sleep(0.2)
-    vm.qmp.ok("system_reset")
-    time.sleep(0.2)
-    vm.qmp.ok("query-status")
+    say(vm, "stop", 0.2, "system_reset", 0.2, "query-status")
     leave(vm)
 
 
@@ -85,26 +75,10 @@ def late_stop(stage):
 def reset(stage):
     """Reset before the first cont, while running, while paused, and twice in a row."""
     vm = stage.bare()
-    vm.qmp.ok("system_reset")
-    vm.qmp.ok("query-status")
-    vm.qmp.ok("cont")
-    time.sleep(0.3)
-    vm.qmp.ok("system_reset")
-    time.sleep(0.3)
-    vm.qmp.ok("query-status")
-    vm.qmp.ok("stop")
-    vm.qmp.ok("system_reset")
-    time.sleep(0.3)
-    vm.qmp.ok("query-status")
-    vm.qmp.ok("stop")
-    vm.qmp.ok("query-status")
-    vm.qmp.ok("cont")
-    vm.qmp.ok("system_reset")
-    vm.qmp.ok("system_reset")
-    vm.qmp.ok("stop")
-    vm.qmp.ok("system_reset")
-    vm.qmp.ok("cont")
-    time.sleep(0.3)
+    say(vm, "system_reset", "query-status", "cont", 0.3)
+    say(vm, "system_reset", 0.3, "query-status", "stop")
+    say(vm, "system_reset", 0.3, "query-status", "stop", "query-status", "cont")
+    say(vm, "system_reset", "system_reset", "stop", "system_reset", "cont", 0.3)
     leave(vm)
 
 
@@ -130,9 +104,7 @@ def reboot_is_shutdown(stage):
     vm = stage.machine("-action", "reboot=shutdown")
     vm.boot()
     vm.console.post("reboot -f")
-    vm.qmp.event("SHUTDOWN")
-    vm.qmp.closed()
-    vm.wait()
+    ends(vm, "SHUTDOWN")
 
 
 @story
@@ -157,8 +129,7 @@ def kill9(stage):
     vm = stage.machine()
     vm.boot()
     vm.kill(signal.SIGKILL)
-    vm.qmp.closed()
-    vm.wait()
+    ends(vm)
 
 
 @story
@@ -170,8 +141,7 @@ def kill9_unanswered(stage):
     for command in ("stop", "cont") * 40:
         vm.qmp.post(command)
     vm.kill(signal.SIGKILL)
-    vm.qmp.closed()
-    vm.wait()
+    ends(vm)
 
 
 @story
@@ -180,8 +150,7 @@ def sigterm(stage):
     vm = stage.machine()
     vm.boot()
     vm.kill(signal.SIGTERM)
-    vm.qmp.closed()
-    vm.wait()
+    ends(vm)
 
 
 @story
@@ -191,8 +160,7 @@ def sigterm_paused(stage):
     vm.qmp.ok("cont")
     vm.qmp.ok("stop")
     vm.kill(signal.SIGTERM)
-    vm.qmp.closed()
-    vm.wait()
+    ends(vm)
 
 
 @story
@@ -233,12 +201,7 @@ def suspend_wakeup(stage):
     vm.qmp.ok("query-status")
     boot_again(vm)
     sleep_in_guest(vm)
-    vm.qmp.ok("stop")
-    time.sleep(0.3)
-    vm.qmp.ok("query-status")
-    vm.qmp.ok("cont")
-    time.sleep(0.3)
-    vm.qmp.ok("query-status")
+    say(vm, "stop", 0.3, "query-status", "cont", 0.3, "query-status")
     vm.qmp.command("system_wakeup")
     time.sleep(0.5)
     vm.qmp.ok("query-status")
@@ -259,13 +222,7 @@ def suspend_unseen(stage):
     awake(vm)
     boot_again(vm)
     sleep_in_guest(vm)
-    vm.qmp.ok("stop")
-    time.sleep(0.2)
-    vm.qmp.ok("system_reset")
-    time.sleep(0.2)
-    vm.qmp.ok("cont")
-    time.sleep(0.5)
-    vm.qmp.ok("stop")
+    say(vm, "stop", 0.2, "system_reset", 0.2, "cont", 0.5, "stop")
     leave(vm)
 
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import re
 import subprocess
+import time
 
 from support.machine import BASE, Machine, dies_with_us, monitor
 from support.monitor import Monitor
@@ -105,11 +106,38 @@ def another_monitor(name):
     return monitor(name, "")
 
 
+def say(vm, *words):
+    """Send commands without arguments, each when the one before is answered; a number among them is a pause in seconds."""
+    for word in words:
+        if isinstance(word, str):
+            vm.qmp.ok(word)
+        else:
+            time.sleep(word)
+
+
+def ends(vm, *events):
+    """Wait for these events, for the end of the stream and for that of the process."""
+    for event in events:
+        vm.qmp.event(event)
+    vm.qmp.closed()
+    vm.wait()
+
+
 def leave(vm):
     """End a VM with quit, and wait until it is gone."""
     vm.qmp.ok("quit")
-    vm.qmp.closed()
-    vm.wait()
+    ends(vm)
+
+
+def boot_and_plug(stage, bus, **options):
+    """Boot, plug a disk, and wait until the guest has it."""
+    stage.image()
+    vm = stage.machine(*bus, *PORTS, **options)
+    vm.boot()
+    add_node(vm)
+    add_disk(vm)
+    vm.console.settles("test -e /sys/block/vda")
+    return vm
 
 
 def look(vm):

@@ -2,7 +2,7 @@
 
 import time
 
-from stories.stage import leave, look, story
+from stories.stage import ends, leave, look, say, story
 
 
 @story
@@ -33,9 +33,7 @@ def panic_poweroff(stage):
     vm = stage.machine("-device", "pvpanic", "-action", "panic=shutdown", append="panic=0")
     vm.boot()
     vm.console.post("echo c > /proc/sysrq-trigger")
-    vm.qmp.event("GUEST_PANICKED")
-    vm.qmp.closed()
-    vm.wait()
+    ends(vm, "GUEST_PANICKED")
 
 
 @story
@@ -75,10 +73,7 @@ def watchdog_pause(stage):
     vm.qmp.event("WATCHDOG")
     vm.qmp.event("STOP")
     look(vm)
-    vm.qmp.ok("cont")
-    time.sleep(0.3)
-    vm.qmp.ok("query-status")
-    vm.qmp.ok("system_reset")
+    say(vm, "cont", 0.3, "query-status", "system_reset")
     vm.console.ready()
     starve(vm)
     vm.qmp.event("STOP")
@@ -108,9 +103,7 @@ def watchdog_poweroff(stage):
     vm = stage.machine("-device", "i6300esb", "-action", "watchdog=poweroff")
     vm.boot()
     starve(vm)
-    vm.qmp.event("WATCHDOG")
-    vm.qmp.closed()
-    vm.wait()
+    ends(vm, "WATCHDOG")
 
 
 def starve(vm):

@@ -2,7 +2,7 @@
 
 import time
 
-from stories.stage import NATIVE, PORTS, add_disk, add_node, gone, leave, look, remove, story
+from stories.stage import NATIVE, PORTS, add_disk, add_node, boot_and_plug, gone, leave, look, remove, story
 
 COLD = [
     *PORTS,
@@ -19,14 +19,9 @@ def boot_with_disk(stage, bus, **options):
     return vm
 
 
-def boot_and_plug(stage, bus, **options):
-    """Boot, plug a disk, and wait until the guest has it."""
-    stage.image()
-    vm = stage.machine(*bus, *PORTS, **options)
-    vm.boot()
-    add_node(vm)
-    add_disk(vm)
-    vm.console.settles("test -e /sys/block/vda")
+def boot_and_settle(stage, bus, **options):
+    """Boot, plug a disk, and wait until the guest has it and is at rest."""
+    vm = boot_and_plug(stage, bus, **options)
     time.sleep(1)
     return vm
 
@@ -111,7 +106,7 @@ def unplug_firmware(stage):
 @story
 def unplug_paused(stage):
     """ACPI: asked for twice while the VM is paused; done when it goes on."""
-    vm = boot_and_plug(stage, [])
+    vm = boot_and_settle(stage, [])
     vm.qmp.ok("stop")
     remove(vm)
     time.sleep(1)
@@ -126,7 +121,7 @@ def unplug_paused(stage):
 @story
 def unplug_paused_pcie(stage):
     """Native PCIe: asked for while the VM is paused, a repeat is refused however long it takes; done after cont."""
-    vm = boot_and_plug(stage, NATIVE)
+    vm = boot_and_settle(stage, NATIVE)
     vm.qmp.ok("stop")
     remove(vm)
     time.sleep(1)
@@ -189,7 +184,7 @@ def reset_pending(stage):
 @story
 def reset_pending_pcie(stage):
     """Native PCIe: a reset drops the pending request, so that it has to be made again."""
-    vm = boot_and_plug(stage, NATIVE)
+    vm = boot_and_settle(stage, NATIVE)
     remove(vm)
     time.sleep(0.5)
     vm.qmp.ok("system_reset")
@@ -206,7 +201,7 @@ def reset_pending_pcie(stage):
 @story
 def second_device_del(stage):
     """ACPI: a second request right behind the first, and a third when it is gone."""
-    vm = boot_and_plug(stage, [])
+    vm = boot_and_settle(stage, [])
     first, second = (vm.qmp.post("device_del", {"id": "vd1"}) for _ in range(2))
     vm.qmp.reply(first)
     vm.qmp.reply(second)
@@ -220,7 +215,7 @@ def second_device_del(stage):
 @story
 def second_device_del_pcie(stage):
     """Native PCIe: a second request is refused while the first is on its way."""
-    vm = boot_and_plug(stage, NATIVE)
+    vm = boot_and_settle(stage, NATIVE)
     remove(vm)
     vm.qmp.refused("device_del", {"id": "vd1"})
     time.sleep(1)
@@ -250,7 +245,7 @@ def unplug_too_soon_pcie(stage):
 @story
 def unplug_path(stage):
     """Asked for by the QOM path, by a client that has only that."""
-    vm = boot_and_plug(stage, [])
+    vm = boot_and_settle(stage, [])
     vm.qmp.ok("device_del", {"id": "/machine/peripheral/vd1"})
     gone(vm)
     look(vm)
