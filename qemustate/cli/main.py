@@ -58,6 +58,10 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
+#: So many more objects than before bring the collector on.
+_COLLECTED: Final = 200_000
+
+
 def main(argv: Sequence[str]) -> int:
     """Run the command line ``argv``, without the program's name; return the exit status."""
     parser = Parser(
@@ -79,6 +83,8 @@ def main(argv: Sequence[str]) -> int:
         else:
             subparsers.add_parser(name, help=what)
     args = parser.parse_args(argv)
+    # Messages are trees, which need no collector: it would walk each block of them as it is read.
+    gc.set_threshold(_COLLECTED)
     status: int = module.run(args)
     return status
 
@@ -109,10 +115,6 @@ def guarded(argv: Sequence[str]) -> int:
     return 2
 
 
-#: So many more objects than before bring the collector on.
-_COLLECTED: Final = 200_000
-
-
 def run() -> NoReturn:
     """Run the command as a program."""
     # Whoever started us may have closed these; then nobody reads them.
@@ -122,8 +124,6 @@ def run() -> NoReturn:
         # What a guest or a log names may be no text the terminal can show.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    # Messages are trees, which need no collector: it would walk each block of them as it is read.
-    gc.set_threshold(_COLLECTED)
     status = guarded(sys.argv[1:])
     try:
         sys.stdout.flush()
