@@ -7,6 +7,7 @@
 #   make bench        speed, as ratios against the peers
 #   make soak         fifty VMs in one process, plugging and unplugging for five minutes
 #   make fuzz         a minute of bytes that nobody thought of, for the importers
+#   make killpoints   who owns a VM is killed after each record of its log, and each command; minutes
 #   make docs         rewrite the generated parts of docs/
 #   make conformance  the tests with everything recorded afresh and every long case
 #   make stories      record tests/stories again
@@ -15,7 +16,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check bench soak fuzz golden docs conformance stories qemu qemu-release guest
+.PHONY: run test check bench soak fuzz golden killpoints docs conformance stories qemu qemu-release guest
 
 run: $(VENV)/base qemu-release
 	$(BIN)/python scripts/main_job.py
@@ -42,6 +43,9 @@ fuzz: $(VENV)/fuzz
 
 golden: qemu guest $(VENV)/test
 	$(BIN)/pytest --rewrite
+
+killpoints: qemu $(VENV)/test
+	QEMUSTATE_FULL=1 $(BIN)/pytest tests/vm/test_crash.py
 
 docs: $(VENV)/base
 	$(BIN)/python scripts/make_docs.py

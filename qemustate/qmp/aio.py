@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from qemustate.errors import CommandRefused, MonitorUnavailable, OutcomeUnknown
 from qemustate.qmp.connection import Connection, Ended, Incoming
 from qemustate.qmp.messages import Command, Event, Failure, Greeting, Reply
-from qemustate.qmp.sockets import Outbox, open_socket
+from qemustate.qmp.sockets import Outbox, check_descriptors, open_socket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -154,6 +154,7 @@ class Client:
         """
         if self._ended.done():
             raise MonitorUnavailable(f"{name}: not sent, the monitor is closed")
+        check_descriptors(name, fds)
         return self._send(*self.connection.command(name, arguments, oob=oob, fds=len(fds)), fds)
 
     async def wait_closed(self) -> Ended:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from qemustate.errors import CommandRefused, MonitorUnavailable, OutcomeUnknown
 from qemustate.qmp.connection import Connection, Ended, Incoming, Phase
 from qemustate.qmp.messages import Command, Event, Failure, Reply
-from qemustate.qmp.sockets import Outbox, open_socket
+from qemustate.qmp.sockets import Outbox, check_descriptors, open_socket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -107,6 +107,7 @@ class Client:
                 )
         if self.ended is not None:
             raise MonitorUnavailable(f"{name}: not sent, the monitor is closed")
+        check_descriptors(name, fds)
         command, data = self.connection.command(name, arguments, oob=oob, fds=len(fds))
         return self._exchange(command, data, fds, deadline)
 

@@ -7,7 +7,7 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING
 
-from qemustate.errors import MonitorUnavailable
+from qemustate.errors import LocalProtocolError, MonitorUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +31,15 @@ def open_socket(address: str | Path) -> socket.socket:
         sock.close()
         raise MonitorUnavailable(f"{address}: {error.strerror or error}") from None
     return sock
+
+
+def check_descriptors(command: str, fds: Sequence[int]) -> None:
+    """Raise LocalProtocolError where one of these is no open descriptor of this process: no command could go with it."""
+    for fd in fds:
+        try:
+            os.fstat(fd)
+        except OSError as error:
+            raise LocalProtocolError(f"{command}: not sent, descriptor {fd}: {error.strerror}") from None
 
 
 class Outbox:

@@ -98,6 +98,7 @@ EVIDENCE: Final[tuple[Evidence, ...]] = (
     Evidence("ACPI_DEVICE_OST", "", effect="ost"),
     Evidence("FAILOVER_NEGOTIATED", "", effect="negotiated"),
     Evidence("return qom-list", "", effect="qom_list"),
+    Evidence("return qom-list", "", effect="qom_list_objects", where=("path", "/objects")),
     # --- jobs
     Evidence("JOB_STATUS_CHANGE", "", effect="job_status"),
     Evidence("BLOCK_JOB_COMPLETED", "", effect="block_job_ended"),
@@ -181,14 +182,18 @@ EVIDENCE: Final[tuple[Evidence, ...]] = (
         for what in ("add", "del")
     ),
     Evidence("BLOCK_EXPORT_DELETED", "export", "BLOCK_EXPORT_DELETED", subject="id"),
+    Evidence("return query-fdsets", "", effect="query_fdsets"),
     Evidence("return query-block-exports", "", effect="query_exports"),
     Evidence("return getfd", "fd", "return getfd", subject="fdname"),
     Evidence("return closefd", "fd", "return closefd", subject="fdname"),
     Evidence("error closefd", "fd", "error closefd", subject="fdname"),
     Evidence("return add-fd", "", effect="fd_added"),
     Evidence("return remove-fd", "", effect="fd_removed"),
-    Evidence("return netdev_add", "", effect="fds_used"),
-    Evidence("return migrate", "", effect="fds_used"),
+    *(
+        Evidence(f"{seen} {command}", "", effect=effect, ref="monitor/fds.c monitor_get_fd()")
+        for seen, effect in (("return", "fds_used"), ("error", "fds_perhaps_used"))
+        for command in ("netdev_add", "chardev-add", "blockdev-add", "object-add", "device_add", "migrate")
+    ),
     # --- backends: the reply is the transition
     Evidence("error blockdev-del", "node", "error del:not-found", "node-name", where=("desc", "Failed to find node"), ref="block.c bdrv_find_node()"),
     Evidence("error netdev_del", "netdev", "error del:not-found", "id", where=("desc", "not found"), ref="net/net.c qmp_netdev_del()"),

@@ -8,6 +8,7 @@ from typing import Any, Final
 from qemustate.events.observe import parsed
 from qemustate.statemachine import guards, launch, progress
 from qemustate.statemachine.effects import anonymous
+from qemustate.statemachine.effects.fd import fds_perhaps_used
 from qemustate.statemachine.evidence import CAUSES, EVIDENCE, JOB_COMMANDS
 from qemustate.statemachine.graph import loosen, move
 from qemustate.statemachine.observer import observer
@@ -53,6 +54,8 @@ def _command(vm: VM, body: dict[str, Any]) -> None:
     key = identifier if identifier.__class__ in _KEYS else key_of(identifier, vm.seq)
     arguments = qmp.get("arguments", _NOTHING)
     vm.pending[key] = (vm.seq, name, arguments, identifier)
+    if vm.intents:
+        _step_sent(vm, name, arguments)
     if not vm.begun:
         _begin_late(vm)
     reading = COMMANDS.get(name)
@@ -106,6 +109,8 @@ def _reply(vm: VM, body: dict[str, Any]) -> None:
             _unasked(vm, qmp["return"])
             return
     name = command[1]
+    if vm.intents:
+        _step_answered(vm, command[0], done=True)
     if vm.monitor.belief != _READY:
         step_vm(vm, "monitor", "return qmp_capabilities" if name == "qmp_capabilities" else "answer")
     if vm.profile & _FRESH:
@@ -136,6 +141,8 @@ def _failure(vm: VM, body: dict[str, Any]) -> None:
         step_vm(vm, "monitor", "negotiation refused" if negotiating else "answer")
     if command is None:
         return
+    if vm.intents:
+        _step_answered(vm, command[0], done=False)
     if vm.profile & _FRESH and not negotiating:
         _settle_in(vm, command[1])
     reading = COMMANDS.get(command[1])
@@ -270,6 +277,7 @@ def _unanswered(vm: VM) -> None:
     for key, command in vm.pending.items():
         _, name, arguments, _ = command
         vm.unanswered[key] = command
+        fds_perhaps_used(vm, arguments, None)
         if name in ("getfd", "closefd") and arguments.get("fdname"):
             step_named(vm, "fd", str(arguments["fdname"]), f"unanswered {name}")
         subject = next((str(arguments[key]) for key in _SUBJECTS if arguments.get(key)), "")
@@ -395,9 +403,29 @@ def _held(vm: VM, body: dict[str, Any]) -> None:
 
 def _begun(vm: VM, body: dict[str, Any]) -> None:
     if correlation := str(body.get("correlation", "")):
-        vm.intents[correlation] = {**body, "seq": vm.seq}
-    if body.get("intent") == "plug" and body.get("subject"):
+        vm.intents[correlation] = {**body, "seq": vm.seq, "sent": 0, "answered": 0, "last": 0}
+    steps = body.get("steps")
+    of_a_device = not steps or steps[-1][0] == "device_add"
+    if body.get("intent") == "plug" and body.get("subject") and of_a_device:
         step_device(vm, device_name(body["subject"]), device(vm, body["subject"], ours=True), "planned")
+
+
+def _step_sent(vm: VM, name: str, arguments: dict[str, Any]) -> None:
+    """Note that the next step of an intent was sent; or, where it is none's next, the last one of an intent once more."""
+    for more in (1, 0):
+        for intent in vm.intents.values():
+            steps, count = intent.get("steps", ()), intent["sent"] + more
+            if 0 < count <= len(steps) and steps[count - 1][0] == name and steps[count - 1][1] == arguments:
+                intent["sent"], intent["last"] = count, vm.seq
+                return
+
+
+def _step_answered(vm: VM, seq: int, *, done: bool) -> None:
+    """Note that the step that was sent last, by the command ``seq``, was done, or was refused and so is as if it had not been sent."""
+    for intent in vm.intents.values():
+        if intent["last"] == seq:
+            intent["answered"] = intent["sent"] if done else intent["sent"] - 1
+            intent["sent"] = intent["answered"]
 
 
 def _ended(vm: VM, body: dict[str, Any]) -> None:

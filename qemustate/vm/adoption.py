@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 from qemustate.errors import (
     BadInput,
@@ -16,15 +17,15 @@ from qemustate.errors import (
     OutcomeUnknown,
     QemuGone,
 )
+from qemustate.events.redact import redact_text
 from qemustate.hardware.config import Config
+from qemustate.vm.folder import clear, last_words
 from qemustate.vm.found import Found
 from qemustate.vm.helpers import Helpers
+from qemustate.vm.intents import made_again
 from qemustate.vm.link import Link
 from qemustate.vm.recorder import Recorder, open_recorder
 from qemustate.vm.session import Session
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 #: Seconds between two tries to connect, where who had the monitor has not quite gone.
 _PAUSE: Final = 0.05
@@ -45,9 +46,11 @@ async def adopt(log: Path, deadline: float, timeout: float) -> tuple[Recorder, S
             ) from None
         await _check_uuid(session, process, log)
         await _close_left(session, recorder)
-    except BaseException:
+    except BaseException as error:
         if session is not None:
             session.release()
+        if isinstance(error, QemuGone):
+            _bury(recorder)
         recorder.close()
         raise
     return recorder, session
@@ -64,6 +67,7 @@ def _find(recorder: Recorder, log: Path) -> Found:
     vm = recorder.vm
     told = vm.spawned
     if not isinstance(told.get("pid"), int) or not told.get("monitor"):
+        Helpers.found(recorder).close()
         raise BadInput(
             str(log), expected="the log of a QEMU that was launched here", seen="one without pid and monitor"
         )
@@ -75,19 +79,28 @@ def _find(recorder: Recorder, log: Path) -> Found:
         return Found.of(told)
     except ProcessLookupError:
         recorder.record("exited", {})
-        for correlation, body in list(vm.intents.items()):
-            recorder.record(
-                "ended",
-                {
-                    "correlation": correlation,
-                    "intent": body["intent"],
-                    "subject": body.get("subject", ""),
-                    "outcome": "unknown",
-                    "why": "QEMU has ended, and nobody saw how",
-                },
-            )
-        Helpers.found(recorder).close()
         raise QemuGone({}) from None
+
+
+def _bury(recorder: Recorder) -> None:
+    """End on record what a QEMU that has ended leaves open, and remove what it leaves behind."""
+    vm = recorder.vm
+    for correlation, body in list(vm.intents.items()):
+        intent = made_again(body)
+        done = intent is not None and intent.done(vm)
+        ended = {
+            "correlation": correlation,
+            "intent": body["intent"],
+            "subject": body.get("subject", ""),
+            "outcome": "done" if done else "unknown",
+            "why": "" if done else "QEMU has ended, and nobody saw how",
+        }
+        recorder.record("ended", ended)
+    Helpers.found(recorder).close()
+    place = Path(vm.spawned["monitor"]).parent
+    if said := last_words(place).rstrip():
+        recorder.record("note", {"text": f"QEMU's standard error: {redact_text(said)}"})
+    clear(place)
 
 
 async def _connect(session: Session) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from qemustate.hardware.hotplug import Step
+from qemustate.statemachine.evidence import JOB_COMMANDS
 from qemustate.statemachine.state import BACKENDS, VM, Cell
 
 #: Who refused, and why.
@@ -32,8 +33,8 @@ class Intent(msgspec.Struct, frozen=True):
     ``then`` is sent when it is done, and is part of it; ``tidy`` however it ended. ``announced`` is worth waiting for a moment
     when it is done.
     ``recovery`` is what a new process does with it: take back what was done so far, send again what it cannot see
-    to be done, or only watch. ``going`` says that QEMU is at it, where only watching makes sense. ``durable``: which file is live hangs
-    on it, so the log is on the disk before and after.
+    to be done, or only watch, where a step that was never sent means that nothing will come of it. ``going`` says that QEMU is at it,
+    where only watching makes sense. ``sets`` names what the last request decides, so that an earlier one is not sent again. ``durable``: which file is live hangs on it, so the log is on the disk before and after.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Intent(msgspec.Struct, frozen=True):
     announced: Callable[[VM], bool] | None = None
     tidy: tuple[Step, ...] = ()
     recovery: Recovery = "watch"
+    sets: str = ""
     durable: bool = False
 
 
@@ -66,8 +68,18 @@ def device_names(vm: VM, name: str) -> tuple[str, ...]:
     return ("gone",) if cell is None else vm.names("device", cell)
 
 
-def plug(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], _since: int) -> Intent:
+def answered(vm: VM, since: int, steps: int) -> bool:
+    """Say whether QEMU has done the first ``steps`` of the intent that began with record ``since``."""
+    return any(it["seq"] == since and it["answered"] >= steps for it in vm.intents.values())
+
+
+def plug(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], since: int) -> Intent:
     """Backends, then the device: done when QEMU has answered the last, which makes the object (qapi/qdev.json device_add)."""
+    if steps[-1].command != "device_add":
+        return Intent(
+            "plug", subject, arguments, steps, done=lambda vm: happened(vm, steps[-1]) or answered(vm, since, len(steps)),
+            recovery="undo",
+        )  # fmt: skip
     return Intent(
         "plug", subject, arguments, steps,
         done=lambda vm: not {"gone", "planned"} & set(device_names(vm, subject)),
@@ -80,8 +92,11 @@ def plug(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], _sinc
 def unplug(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], since: int) -> Intent:
     """``device_del``, the guest, DEVICE_DELETED; then the backends that were brought with it.
 
-    ``arguments["told"]`` is false for devices whose DEVICE_DELETED may never come: QEMU is asked for those.
+    ``arguments["told"]`` is false for devices whose DEVICE_DELETED may never come: QEMU is asked for those;
+    ``arguments["repeat"]`` is true where asking twice does no harm; otherwise only what QEMU never answered is asked again. Backends without a device go with the answers.
     """
+    if not steps or steps[0].command != "device_del":
+        return Intent("unplug", subject, arguments, then=steps, recovery="resend")
 
     def refused(vm: VM) -> Refusal | None:
         cell = vm.devices.get(subject)
@@ -99,6 +114,7 @@ def unplug(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], sin
     return Intent(
         "unplug", subject, arguments, steps[:1], steps[1:],
         done=lambda vm: device_names(vm, subject) == ("gone",), refused=refused, announced=announced,
+        going=lambda vm: not arguments.get("repeat") and answered(vm, since, 1),
         settles=str(arguments.get("settles") or "DEVICE_DELETED"),
         ask=("qom-list", {"path": "/machine/peripheral"}), poll=not arguments.get("told", True), recovery="resend",
     )  # fmt: skip
@@ -116,7 +132,7 @@ def pause(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], _sin
     """``stop``: the vCPUs stand still."""
     return Intent(
         "pause", subject, arguments, steps, done=lambda vm: _is_runstate(vm) not in (None, "running"),
-        value=_is_runstate, settles="query-status", ask=("query-status", {}), poll=True, recovery="resend",
+        value=_is_runstate, settles="query-status", ask=("query-status", {}), poll=True, recovery="resend", sets="runstate",
     )  # fmt: skip
 
 
@@ -124,7 +140,7 @@ def resume(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], _si
     """``cont``: the vCPUs run, or sleep as they did before."""
     return Intent(
         "resume", subject, arguments, steps, done=lambda vm: _is_runstate(vm) in _GOING_ON,
-        value=_is_runstate, settles="query-status", ask=("query-status", {}), poll=True, recovery="resend",
+        value=_is_runstate, settles="query-status", ask=("query-status", {}), poll=True, recovery="resend", sets="runstate",
     )  # fmt: skip
 
 
@@ -133,9 +149,11 @@ def _is_runstate(vm: VM) -> str | None:
     return names[0] if len(names) == 1 else None
 
 
-def reset(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], _since: int) -> Intent:
+def reset(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], since: int) -> Intent:
     """``system_reset``: RESET comes before the answer (system/runstate.c)."""
-    return Intent("reset", subject, arguments, steps, settles="RESET")
+    return Intent(
+        "reset", subject, arguments, steps, done=lambda vm: answered(vm, since, 1), settles="QEMU's answer"
+    )
 
 
 def _exited(vm: VM) -> bool:
@@ -168,9 +186,17 @@ def balloon(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], _s
     """``balloon``: the guest gives memory back or takes it; done when BALLOON_CHANGE says the size that was asked for."""
     return Intent(
         "balloon", subject, arguments, steps, done=lambda vm: vm.balloon == arguments["bytes"],
+        refused=lambda vm: _asked_again(vm.facts.get("balloon-target", {}).get(""), arguments["bytes"]),
         value=lambda vm: vm.balloon, settles="BALLOON_CHANGE, or query-balloon", ask=("query-balloon", {}),
-        recovery="resend",
+        recovery="resend", sets="balloon",
     )  # fmt: skip
+
+
+def _asked_again(requested: Any, wanted: int) -> Refusal | None:
+    """Refuse what was asked for where something else has been since: only the last request counts."""
+    if requested in (None, wanted):
+        return None
+    return "us", f"another size has been asked for since: {requested}"
 
 
 def resize(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], _since: int) -> Intent:
@@ -179,9 +205,10 @@ def resize(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], _si
     return Intent(
         "resize", subject, arguments, steps,
         done=lambda vm: vm.memory.get(subject) == {"requested": wanted, "actual": wanted},
+        refused=lambda vm: _asked_again(vm.memory.get(subject, {}).get("requested"), wanted),
         value=lambda vm: dict(vm.memory.get(subject, {})),
         settles="MEMORY_DEVICE_SIZE_CHANGE, or query-memory-devices", ask=("query-memory-devices", {}),
-        recovery="resend",
+        recovery="resend", sets=f"size {subject}",
     )  # fmt: skip
 
 
@@ -219,7 +246,7 @@ def migrate(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], _s
     )  # fmt: skip
 
 
-def job(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], _since: int) -> Intent:
+def job(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], since: int) -> Intent:
     """A background job from its start to its end (qapi/job.json); QEMU keeps it until it is dismissed, so that how it ended is seen.
 
     ``arguments["intent"]`` is its name as an intent.
@@ -229,14 +256,18 @@ def job(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], _since
         cell = vm.jobs.get(subject)
         return ("undefined",) if cell is None else vm.names("job", cell)
 
+    def over(vm: VM) -> bool:
+        # One that has concluded since is dismissed by nobody but us.
+        dismissed = statuses(vm) == ("null",) and vm.jobs[subject].since > since
+        return dismissed or statuses(vm) == ("concluded",)
+
     def refused(vm: VM) -> Refusal | None:
         cell = vm.jobs.get(subject)
-        failed = cell is not None and cell.error and statuses(vm) == ("concluded",)
-        return ("qemu", cell.error) if cell is not None and failed else None
+        return ("qemu", cell.error) if cell is not None and cell.error and over(vm) else None
 
     return Intent(
         arguments["intent"], subject, arguments, steps,
-        done=lambda vm: statuses(vm) == ("concluded",), refused=refused,
+        done=over, refused=refused,
         going=lambda vm: not {"undefined", "null"} & set(statuses(vm)),
         settles="JOB_STATUS_CHANGE, or query-jobs", ask=("query-jobs", {}), confirm=True,
         tidy=(Step("job-dismiss", {"id": subject}),), durable=True,
@@ -260,6 +291,18 @@ _MAKES: Final = {
 }
 
 
+def made_again(body: dict[str, Any]) -> Intent | None:
+    """Return the intent that a ``begun`` record tells of, with the number of that record; None for one that is not of ours."""
+    maker = INTENTS.get(body["intent"])
+    if maker is None:
+        return None
+    steps = tuple(
+        Step(command, arguments, undo=(undo[0], undo[1]) if undo else None)
+        for command, arguments, undo in body.get("steps", ())
+    )
+    return maker(body.get("subject", ""), body.get("arguments", {}), steps, body["seq"])
+
+
 def happened(vm: VM, step: Step) -> bool | None:
     """Say whether a step has been done, as the state tells: None where it does not."""
     arguments = step.arguments
@@ -272,7 +315,21 @@ def happened(vm: VM, step: Step) -> bool | None:
         return True if device_names(vm, arguments["id"]) == ("gone",) else None
     if step.command == "getfd":
         return _there(vm, "fd", vm.fds.get(arguments["fdname"]))
+    if step.command == "add-fd":
+        return _there(vm, "fd", vm.fds.get(f"/dev/fdset/{arguments['fdset-id']}"))
+    if step.command in JOB_COMMANDS:
+        job = vm.jobs.get(arguments.get("job-id", ""))
+        names = {"undefined"} if job is None else set(vm.names("job", job))
+        return names.isdisjoint({"undefined", "null"}) or (None if names - {"undefined", "null"} else False)
     return None
+
+
+def is_over(vm: VM, step: Step) -> bool:
+    """Say whether a step need not be sent: a name of a descriptor that was used is none any more."""
+    if step.command != "closefd":
+        return False
+    cell = vm.fds.get(step.arguments["fdname"])
+    return cell is None or vm.names("fd", cell) == ("gone",)
 
 
 def _there(vm: VM, machine: str, cell: Cell | None) -> bool | None:

@@ -30,6 +30,7 @@ QUESTIONS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
     ("qom-list", {"path": "/objects"}),
     ("query-named-block-nodes", {"flat": True}),
     ("query-chardev", {}),
+    ("query-fdsets", {}),
     ("query-jobs", {}),
     ("query-block-exports", {}),
     ("query-memory-devices", {}),

@@ -24,9 +24,10 @@ from qemustate.errors import (
 )
 from qemustate.events.redact import redact_message
 from qemustate.hardware.hotplug import Step
-from qemustate.vm.intents import INTENTS, Intent, Refusal, happened
+from qemustate.vm.intents import INTENTS, Intent, Refusal, happened, made_again
 from qemustate.vm.link import Link
 from qemustate.vm.operation import Operation
+from qemustate.vm.sending import Sender
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -36,15 +37,8 @@ if TYPE_CHECKING:
 
 #: Seconds between one question and the next where QEMU does not tell by itself.
 _ASKING: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
-#: Refusals of a removal that pass by themselves: the frontend has left the machine and is not finalized yet (hw/core/qdev.c).
-_BUSY: Final = ("in use", "is busy", "guest is busy")
-#: Refusals of a removal of what is not there: nothing is left to be removed.
-_ABSENT: Final = ("not found", "Failed to find node", "DeviceNotFound")
 #: Seconds that the announcement of what is known may take (an RCU grace period: hw/core/qdev.c device_finalize()).
 _MOMENT: Final = 1.0
-#: Seconds for which a removal that is refused as busy is tried again, and between two tries.
-_PATIENCE: Final = 5.0
-_AGAIN: Final = 0.05
 
 
 class Seen:
@@ -77,6 +71,7 @@ class Operations:
         self._make = make
         self._recorder = recorder
         self._link = link
+        self._sender = Sender(recorder, link)
         self._waiting: dict[asyncio.Future[None], Callable[[VM], bool]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: set[asyncio.TimerHandle] = set()
@@ -132,19 +127,19 @@ class Operations:
                 [step.command, _redacted(step), list(step.undo) if step.undo else None] for step in steps
             ]
         self._recorder.record("begun", body)
-        intent = INTENTS[name](subject, arguments or {}, tuple(steps), self.vm.seq)
+        intent = INTENTS[name](subject, arguments or {}, tuple(steps), self.vm.intents[identifier]["seq"])
         return self._start(identifier, intent, deadline, after=after)
 
     def resume(self) -> None:
         """Go on with everything that the log says has begun and not ended; for a process that has just adopted the VM."""
-        for identifier, body in list(self.vm.intents.items()):
-            steps = tuple(
-                Step(command, arguments, undo=(undo[0], undo[1]) if undo else None)
-                for command, arguments, undo in body.get("steps", ())
-            )
-            maker = INTENTS.get(body["intent"])
-            if maker is not None:
-                intent = maker(body.get("subject", ""), body.get("arguments", {}), steps, body["seq"])
+        found = {identifier: made_again(body) for identifier, body in self.vm.intents.items()}
+        last = {intent.sets: identifier for identifier, intent in found.items() if intent is not None}
+        for identifier, intent in found.items():
+            if intent is not None and intent.sets and last[intent.sets] != identifier:
+                made = self._make(identifier, intent.name, intent.subject, intent.settles)
+                desc = "what was asked for later counts"
+                self._end(made, "refused", OperationRefused(intent.name, intent.subject, by="us", desc=desc))
+            elif intent is not None:
                 self._start(identifier, intent, None, resumed=True)
 
     def find(self, intent: str, subject: str) -> Operation | None:
@@ -205,10 +200,10 @@ class Operations:
         try:
             if intent.durable:
                 await self.durable()
-            await self._send(intent, seen, resumed=resumed)
+            await self._send(operation.id, intent, seen, resumed=resumed)
             operation.take()
             await self._settle(operation, intent, seen)
-            left = await self._tidy((*intent.then, *intent.tidy))
+            left = await self._sender.tidy((*intent.then, *intent.tidy))
             if left:
                 desc = "what it brought could not be removed"
                 raise OperationRefused(intent.name, intent.subject, by="qemu", desc=desc, left=left)
@@ -218,7 +213,7 @@ class Operations:
         except OperationRefused as refusal:
             if intent.tidy:
                 with contextlib.suppress(QemuGone):
-                    await self._tidy(intent.tidy)
+                    await self._sender.tidy(intent.tidy)
             refusal.state = self._state(intent)
             self._end(operation, "refused", refusal)
         except QemuGone as gone:
@@ -259,95 +254,55 @@ class Operations:
         self._hurry.pop(operation.id, None)
         operation.end(value, error)
 
-    async def _send(self, intent: Intent, seen: Seen, *, resumed: bool) -> None:
+    async def _send(self, identifier: str, intent: Intent, seen: Seen, *, resumed: bool) -> None:
         """Send the steps; take back those done when one is refused. Raises OperationRefused, QemuGone, OutcomeUnknown."""
-        if resumed and not await self._go_on(intent):
+        if resumed and not await self._go_on(identifier, intent):
             return
         made: list[Step] = []
         for step in intent.steps:
             if step is intent.steps[-1]:
-                self._watch(seen, step)
+                self._watch(identifier, intent, seen)
             try:
                 if not (resumed and happened(self.vm, step)):
-                    await self._step(step)
+                    await self._sender.step(step, made)
             except CommandRefused as refusal:
-                left = await self._tidy(_undone(made))
+                if step.command == "device_del" and refusal.error_class == "DeviceNotFound" and intent.then:
+                    continue  # it went by itself, and what it was plugged with is still there
+                left = await self._sender.undo(made)
                 raise OperationRefused(
                     intent.name, intent.subject, by="qemu", desc=refusal.desc, error_class=refusal.error_class,
                     command=refusal.command, arguments=refusal.arguments, left=left,
                 ) from refusal  # fmt: skip
+            except OutcomeUnknown:
+                if intent.going(self.vm) or intent.done(self.vm):
+                    return
+                raise
+            except QemuGone:
+                raise
             except QemustateError as error:
-                if isinstance(error, QemuGone | OutcomeUnknown):
-                    raise
-                left = await self._tidy(_undone(made))
+                left = await self._sender.undo(made)
                 raise OperationRefused(
                     intent.name, intent.subject, by="us", desc=str(error), left=left
                 ) from error
             made.append(step)
 
-    async def _go_on(self, intent: Intent) -> bool:
+    async def _go_on(self, identifier: str, intent: Intent) -> bool:
         """Say whether an intent that another process began is to be sent (again). Raises OperationRefused, OutcomeUnknown."""
+        sent = intent.steps[: self.vm.intents[identifier]["sent"]]
         await self._link.back()
         if intent.done(self.vm) or intent.going(self.vm):
             return False
         if intent.recovery == "resend":
             return True
         if intent.recovery == "undo":
-            made = [step for step in intent.steps if happened(self.vm, step) is not False]
-            left = await self._tidy(_undone(made))
+            made = [step for step in sent if happened(self.vm, step) is not False]
+            left = await self._sender.undo(made)
             desc = "who began it ended before it was done; it was taken back"
             raise OperationRefused(intent.name, intent.subject, by="us", desc=desc, left=left)
-        raise _unknown(intent, "who began it ended, and nothing shows whether it was sent")
-
-    async def _step(self, step: Step) -> None:
-        """Send one step until it is certain to be done. Raises CommandRefused, QemuGone, OutcomeUnknown and what sending raises."""
-        while True:
-            await self._link.back()
-            try:
-                await self._patiently(step.command, step.arguments, step.fds)
-            except OutcomeUnknown:
-                await asyncio.sleep(0)  # the monitor's end is noticed first
-                await self._link.back()
-                if (done := happened(self.vm, step)) is None and step.command not in _REPEATABLE:
-                    raise
-                if done:
-                    return
-            except MonitorUnavailable:
-                await asyncio.sleep(_AGAIN)
-            else:
-                return
-
-    async def _patiently(self, command: str, arguments: dict[str, Any], fds: Sequence[int] = ()) -> None:
-        """Execute a command, again for a while if it is refused for a reason that passes. Raises as execute does."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + _PATIENCE
-        while True:
-            try:
-                await self._link.execute(command, arguments, fds=fds)
-            except CommandRefused as refusal:
-                if command == "device_del" and _is_pending(refusal):
-                    return
-                passing = command in _REMOVALS and any(word in refusal.desc for word in _BUSY)
-                if not passing or loop.time() > until:
-                    raise
-                await asyncio.sleep(_AGAIN)
-            else:
-                return
-
-    async def _tidy(self, steps: Sequence[Step]) -> list[tuple[str, dict[str, Any]]]:
-        """Send removals in order, and return those that are refused though there is something to remove. Raises QemuGone."""
-        left = []
-        for step in steps:
-            try:
-                await self._step(step)
-            except CommandRefused as refusal:
-                if not any(
-                    word in (refusal.error_class, *[refusal.desc]) or word in refusal.desc for word in _ABSENT
-                ):
-                    left.append((step.command, step.arguments))
-            except OutcomeUnknown:
-                left.append((step.command, step.arguments))
-        return left
+        if len(sent) < len(intent.steps) or happened(self.vm, sent[-1]) is False:
+            desc = "who began it ended before QEMU was told"
+            raise OperationRefused(intent.name, intent.subject, by="us", desc=desc)
+        raise _unknown(intent, "who began it ended, and nothing shows whether QEMU took it")
 
     async def _settle(self, operation: Operation, intent: Intent, seen: Seen) -> None:
         """Wait until it is done. Raises OperationRefused, QemuGone."""
@@ -388,18 +343,14 @@ class Operations:
             hurry.clear()
             await self._ask(intent)
 
-    def _watch(self, seen: Seen, step: Step) -> None:
-        """Look out for the end on every record from the one that answers this step, which is about to be sent, on."""
-        before, wanted, sent = self.vm.seq, (step.command, _redacted(step)), False
+    def _watch(self, identifier: str, intent: Intent, seen: Seen) -> None:
+        """Look out for the end on every record from the one that answers the last step, which is about to be sent, on."""
 
-        def answered(vm: VM) -> bool:
-            nonlocal sent
-            if any(seq > before and (name, told) == wanted for seq, name, told, _ in vm.pending.values()):
-                sent = True
-                return False
-            return sent and seen.look(vm)
+        def over(vm: VM) -> bool:
+            begun = vm.intents.get(identifier, {"answered": 0})
+            return bool(begun["answered"] >= len(intent.steps)) and seen.look(vm)
 
-        self._waiting[seen.over] = answered
+        self._waiting[seen.over] = over
         seen.over.add_done_callback(lambda it: self._waiting.pop(it, None))
 
     async def _ask(self, intent: Intent) -> Any:
@@ -444,39 +395,10 @@ class Operations:
         return state["runstate"]
 
 
-#: Commands that remove something, and may be refused until it is let go of.
-_REMOVALS: Final = frozenset(
-    {
-        "device_del",
-        "blockdev-del",
-        "netdev_del",
-        "chardev-remove",
-        "object-del",
-        "remove-fd",
-        "closefd",
-        "job-dismiss",
-    }
-)
-#: Commands that may be sent twice: the second time they do nothing, or are refused.
-_REPEATABLE: Final = _REMOVALS | {
-    "stop", "cont", "system_powerdown", "quit", "balloon", "qom-set", "migrate-set-capabilities", "migrate-set-parameters",
-}  # fmt: skip
-
-
-def _undone(made: Sequence[Step]) -> list[Step]:
-    """Return the steps that take these back, last first."""
-    return [Step(*step.undo) for step in reversed(made) if step.undo is not None]
-
-
 def _redacted(step: Step) -> dict[str, Any]:
     message = {"execute": step.command, "arguments": step.arguments}
     kept: dict[str, Any] = redact_message("command", message)["arguments"]
     return kept
-
-
-def _is_pending(refusal: CommandRefused) -> bool:
-    """Say whether a refused ``device_del`` means that it is under way already (hw/pci/pcie.c, hw/ppc/spapr.c)."""
-    return any(word in refusal.desc for word in ("already in the process of unplug", "already in progress"))
 
 
 def _unknown(intent: Intent, why: str) -> OutcomeUnknown:

@@ -182,10 +182,18 @@ def open_recorder(
     """
     writer = LogWriter(path, vm, on_state=on_state)
     try:
-        return Recorder(writer, fold(LogReader(path)))
+        return Recorder(writer, _folded(LogReader(path), writer.seq))
     except BaseException:
         writer.close()
         raise
+
+
+def _folded(reader: LogReader, last: int) -> VM:
+    """Return the state after all that a log holds, from its last snapshot on where these tables made that."""
+    snapshot = reader.nearest_snapshot(last)
+    if snapshot is None or (snapshot.body.get("tables") != HASH and reader.first_seq == 1):
+        return fold(reader)
+    return fold(reader.records(snapshot.seq), VM.from_plain(snapshot.body["state"]))
 
 
 def _entries(messages: Sequence[Incoming], sender: str) -> list[tuple[str, dict[str, Any]]]:

@@ -86,10 +86,10 @@ class Verbs:
     # --- devices
 
     def plug(self, *parts: Part, deadline: float | None = None, correlation: str | None = None) -> Operation:
-        """Plug a device with the backends it needs, in any order; its value is the device's entry of the state.
+        """Plug a device with the backends it needs, or backends alone, in any order; its value is the device's entry of the state.
 
-        The last device among the parts is what the operation is about. A device that names no bus is given a place, as :meth:`advice`
-        knows them. When a step is refused, what was plugged
+        The last device among the parts, or else the last backend, is what the operation is about. A device that names no
+        bus is given a place, as :meth:`advice` knows them. When a step is refused, what was plugged
         before is taken back. The same plug while one is under way joins it. Raises BadInput for parts that cannot be plugged, or another plug
         of that id under way.
         """
@@ -145,7 +145,7 @@ class Verbs:
     def unplug(
         self, name: str, *, deadline: float | None = None, correlation: str | None = None
     ) -> Operation:
-        """Unplug a device, and with it the backends that :meth:`plug` brought; done when all are gone.
+        """Unplug a device, and with it the backends that :meth:`plug` brought, or backends that it brought alone; done when all are gone.
 
         A second request while one is under way does what the policy of its bus says
         (:mod:`qemustate.hardware.release`): it joins it, or sends the request once more; ``how`` tells which. A device whose plug is
@@ -163,12 +163,13 @@ class Verbs:
             return self._operations.join(busy, "repeated", deadline)
         plugging = self._operations.find("plug", name)
         plugged = vm.plugged.get(name, ()) if plugging is None else vm.intents[plugging.id]["steps"]
-        steps = [Step("device_del", {"id": name})]
-        steps += [
-            Step(undo[0], undo[1]) for _, _, undo in reversed(plugged) if undo and undo[1] != {"id": name}
-        ]
+        steps = [Step(undo[0], undo[1]) for _, _, undo in reversed(plugged) if undo]
+        request = Step("device_del", {"id": name})
+        if not plugged or plugged[-1][0] == "device_add":
+            steps = [request, *(step for step in steps if step != request)]
         told = {
             "told": not policy.silent,
+            "repeat": policy.again != "join",
             "settles": f"DEVICE_DELETED, or {policy.settled_by}; {_at_reset(policy)}",
         }
         return self._operations.begin(

@@ -25,6 +25,7 @@ from qemustate.statemachine.machine import Callbacks
 from qemustate.statemachine.view import State
 from qemustate.vm import adoption
 from qemustate.vm.cursor import Cursor
+from qemustate.vm.folder import MONITOR, STDERR, clear
 from qemustate.vm.helpers import Helper, Helpers
 from qemustate.vm.job import Job
 from qemustate.vm.link import Link
@@ -99,6 +100,7 @@ class VirtualMachine(Verbs):
         recorder = open_recorder(log, vm=name)
         running = Helpers(recorder)
         try:
+            Helpers.found(recorder).close()  # of a launch that did not get as far as QEMU
             if "running" in recorder.vm.names("process", recorder.vm.process):
                 raise BadInput(
                     str(log), expected="the log of a VM that does not run", seen="one that may run: adopt it"
@@ -106,13 +108,13 @@ class VirtualMachine(Verbs):
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
             await running.start(helpers)
             session = await Session.launch(
-                argv, recorder, place / "monitor", deadline=deadline, stderr=place / "stderr", fds=fds
+                argv, recorder, place / MONITOR, deadline=deadline, stderr=place / STDERR, fds=fds
             )
         except BaseException as error:
             running.close()
             recorder.close()
             if not isinstance(error, BadInput):  # else what is in it is somebody else's
-                _remove(place)
+                clear(place)
             raise
         vm = cls(recorder, session, running)
         vm._link.watch()
@@ -176,7 +178,7 @@ class VirtualMachine(Verbs):
             self._recorder.record("note", {"text": f"QEMU's standard error: {redact_text(said)}"})
         self._session.close()
         self._recorder.close()
-        _remove(self._session.process.socket_path.parent)
+        clear(self._session.process.socket_path.parent)
 
     # --- looking
 
@@ -280,11 +282,3 @@ class VirtualMachine(Verbs):
         job = Job(identifier, intent, subject, settles)
         job.operations = self._operations
         return job
-
-
-def _remove(folder: Path) -> None:
-    """Remove what is ours in a folder, and the folder where nothing else is in it."""
-    for name in ("monitor", "stderr"):
-        (folder / name).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        folder.rmdir()

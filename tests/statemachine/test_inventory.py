@@ -116,3 +116,14 @@ def test_a_dismissed_job_is_gone(lost):
     lost.put("gap", {"why": "again"})
     lost.ok("job-dismiss", id="j")
     assert set(lost.job("j")) <= {"null", "undefined"}
+
+
+def test_objects_by_their_place(lost):
+    """qom-list of /objects names every object; those that QEMU makes itself are nobody's."""
+    lost.ok("object-add", qom_type="iothread", id="io1")
+    lost.put("gap", {"why": "somebody else acted"})
+    listed = [{"name": "type", "type": "string"}, {"name": "m1", "type": "child<memory-backend-ram>"}]
+    lost.ok("qom-list", [*listed, {"name": "pc.ram", "type": "child<memory-backend-ram>"}], path="/objects")
+    assert kind(lost, "object", "m1") == ("present",)
+    assert kind(lost, "object", "io1") == ("gone",)
+    assert "pc.ram" not in lost.vm.objects

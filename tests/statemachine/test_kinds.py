@@ -98,3 +98,60 @@ def test_a_process_told_of_late_after_an_exit_is_another(wire, q35):
     assert w.device("vd7") == ("present", "unplugging")
     assert set(w.vm.devices) == {"vd7"}
     assert "contradicted-by-query" not in w.rules
+
+
+PLUG = {
+    "intent": "plug",
+    "correlation": "mine",
+    "subject": "d0",
+    "steps": [
+        ["blockdev-add", {"node-name": "n", "driver": "null-co"}, ["blockdev-del", {"node-name": "n"}]],
+        ["device_add", {"id": "d0", "driver": "scsi-hd"}, ["device_del", {"id": "d0"}]],
+    ],
+}
+
+
+def test_how_far_an_intent_has_come(wire, q35):
+    """The log tells which steps of an intent were sent, and which were done; a refused one is as if it had not been sent."""
+    w = wire((10, 0, 2), q35)
+
+    def steps():
+        return w.vm.intents["mine"]["sent"], w.vm.intents["mine"]["answered"]
+
+    w.put("begun", PLUG)
+    assert steps() == (0, 0)
+    w.ok("query-status", {"status": "prelaunch"})
+    w.refused("blockdev-add", "not now", node_name="n", driver="null-co")
+    assert steps() == (0, 0)
+    w.ok("blockdev-add", node_name="other", driver="null-co")
+    assert steps() == (0, 0)
+    identifier = w.send("blockdev-add", node_name="n", driver="null-co")
+    assert steps() == (1, 0)
+    w.answer(identifier)
+    assert steps() == (1, 1)
+    identifier = w.send("device_add", id="d0", driver="scsi-hd")
+    w.put("lost", {"by": "us", "alone": True})
+    assert steps() == (2, 1)
+    w.answer(identifier)  # to the next client
+    assert steps() == (2, 2)
+
+
+def test_only_a_device_is_planned(wire, q35):
+    """An intent to plug backends alone plans no device of that name."""
+    w = wire((10, 0, 2), q35)
+    w.put("begun", {**PLUG, "subject": "n", "steps": PLUG["steps"][:1]})
+    assert "n" not in w.vm.devices
+    w.put("begun", {**PLUG, "correlation": "other"})
+    assert w.device("d0") == ("planned",)
+
+
+def test_the_same_step_of_several_intents(wire, q35):
+    """The same command sent for two intents is a step of each."""
+    w = wire((10, 0, 2), q35)
+    for name in ("one", "two"):
+        w.put(
+            "begun", {"intent": "resume", "correlation": name, "subject": "", "steps": [["cont", {}, None]]}
+        )
+    for identifier in [w.send("cont"), w.send("cont")]:
+        w.answer(identifier)
+    assert [w.vm.intents[name]["answered"] for name in ("one", "two")] == [1, 1]

@@ -126,3 +126,32 @@ def test_verbs_are_qemus():
 
     assert {verb: states.split() for verb, states in job.VERBS.items()} == told["10.0.2"]
     assert told["7.2.22"].items() <= told["10.0.2"].items()
+
+
+def test_a_refused_command_may_have_used_its_descriptors(wire, q35):
+    """Whatever names a descriptor uses it up when done; refused, it may have before; whose answer is lost as well."""
+    w = wire(NEW, q35)
+    for name in ("a", "b", "c", "d"):
+        w.ok("getfd", fdname=name)
+    backend = {"type": "socket", "data": {"addr": {"type": "fd", "data": {"str": "a"}}}}
+    w.ok("chardev-add", id="c0", backend=backend)
+    assert fd(w, "a") == ("gone",)
+    w.refused("device_add", "no such thing", id="v0", driver="vhost-vsock-pci", vhostfd="b")
+    assert fd(w, "b") == ("gone", "present")
+    w.send("netdev_add", type="socket", id="n0", fd="c")
+    w.put("lost", {"by": "us", "alone": True})
+    assert fd(w, "c") == ("gone", "present")
+    assert fd(w, "d") == ("present",)
+
+
+def test_query_fdsets_names_them_all(wire, q35):
+    """query-fdsets: a set that it names is there, one that it does not is not; names of getfd it does not tell."""
+    w = wire(NEW, q35)
+    w.ok("add-fd", {"fdset-id": 1, "fd": 9}, fdset_id=1)
+    w.ok("getfd", fdname="a")
+    w.ok("query-fdsets", [{"fdset-id": 2, "fds": []}])
+    assert (fd(w, "/dev/fdset/1"), fd(w, "/dev/fdset/2"), fd(w, "a")) == (
+        ("gone",),
+        ("present",),
+        ("present",),
+    )

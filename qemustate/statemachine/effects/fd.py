@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from qemustate.statemachine.state import VM
@@ -19,17 +20,51 @@ def fd_removed(vm: VM, data: dict[str, Any], _answer: Any) -> None:
         step_named(vm, "fd", f"/dev/fdset/{data.get('fdset-id')}", "return remove-fd")
 
 
+#: Members whose value is the name of a descriptor, or several joined with ``:``; ``str`` is that of an address of type ``fd``.
+_NAMES = ("fd", "fds", "vhostfd", "vhostfds", "str")
+
+
 def fds_used(vm: VM, data: dict[str, Any], _answer: Any) -> None:
-    """``netdev_add`` with ``fd``, ``fds``, ``vhostfd`` or ``vhostfds``, and ``migrate`` to ``fd:NAME`` take names away."""
-    names = [
-        name for key in ("fd", "fds", "vhostfd", "vhostfds") for name in str(data.get(key, "")).split(":")
-    ]
-    uri = str(data.get("uri", ""))
-    if uri.startswith("fd:"):
-        names.append(uri[3:])
-    for name in names:
-        if name in vm.fds:
-            step_named(vm, "fd", name, "used")
+    """A command that used descriptors by name has taken the names away (monitor/fds.c monitor_get_fd())."""
+    if vm.fds:
+        for name in _names(data):
+            if name in vm.fds:
+                step_named(vm, "fd", name, "used")
+
+
+def fds_perhaps_used(vm: VM, data: dict[str, Any], _answer: Any) -> None:
+    """A command that was refused may have looked its descriptors up before that."""
+    if vm.fds:
+        for name in _names(data):
+            if name in vm.fds:
+                step_named(vm, "fd", name, "perhaps used")
+
+
+def _names(value: Any) -> Iterator[str]:
+    if isinstance(value, list):
+        for inner in value:
+            yield from _names(inner)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if key in _NAMES and isinstance(inner, str):
+                yield from inner.split(":")
+            elif key == "uri" and isinstance(inner, str):
+                yield inner.removeprefix("fd:")
+            else:
+                yield from _names(inner)
+
+
+def query_fdsets(vm: VM, _data: dict[str, Any], answer: Any) -> None:
+    """``query-fdsets`` names every set; names of ``getfd`` no query tells."""
+    watcher, said = vm.watch.fd, "query-fdsets"
+    named = {f"/dev/fdset/{it['fdset-id']}" for it in answer}
+    for name in named - vm.fds.keys():
+        step_named(vm, "fd", name, "return add-fd")
+    for name, cell in vm.fds.items():
+        if name in named:
+            narrow(vm, "fd", cell, watcher.of(("present",)), name, said=(said, "names it"))
+        elif name.startswith("/"):
+            narrow(vm, "fd", cell, watcher.of(("gone", "taken")), name, said=(said, "does not name it"))
 
 
 def query_exports(vm: VM, _data: dict[str, Any], answer: Any) -> None:

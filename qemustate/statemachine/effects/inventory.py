@@ -64,6 +64,12 @@ def query_chardevs(vm: VM, _data: dict[str, Any], answer: Any) -> None:
     )
 
 
+def qom_list_objects(vm: VM, _data: dict[str, Any], answer: Any) -> None:
+    """``qom-list /objects``: every object; those QEMU makes itself are there too."""
+    names = [it["name"] for it in answer if it["name"] in vm.objects]
+    _named(vm, "object", names, all_of_them=True, said="qom-list /objects")
+
+
 def query_iothreads(vm: VM, _data: dict[str, Any], answer: Any) -> None:
     """``query-iothreads``: the iothreads among the objects."""
     _named(vm, "object", [it["id"] for it in answer], all_of_them=False, said="query-iothreads")

@@ -41,6 +41,13 @@ TABLE: Final = Table(
         ),
         *rows("used", "present", "taken", cause="used", ref="monitor/fds.c monitor_get_fd()"),
         *rows("used", "gone taken", "="),
+        *rows(
+            "perhaps used",
+            "present",
+            "= taken",
+            ref="a refused command may have looked it up before (monitor/fds.c)",
+        ),
+        *rows("perhaps used", "gone taken", "="),
         *rows("unanswered getfd", "gone taken", "= present", ref="the answer will not come"),
         *rows("unanswered getfd", "present", "="),
         *rows("unanswered closefd", "present", "= gone", ref="the answer will not come"),
