@@ -1,6 +1,8 @@
 """Following a trace as it grows."""
 
+import json
 import lzma
+import re
 import threading
 from itertools import islice
 from pathlib import Path
@@ -21,15 +23,11 @@ def as_jsonl(lines):
 
 def as_text(lines):
     """Return the messages alone, a line each."""
-    import json
-
     return [json.loads(line)["raw"].strip().encode() + b"\n" for line in lines]
 
 
 def as_trace(lines):
     """Return the lines that QEMU's trace has of these messages."""
-    import json
-
     out = []
     for line in lines:
         it = json.loads(line)
@@ -96,19 +94,35 @@ LIBVIRT = (
 )
 
 
+def as_kubevirt(text):
+    """Return the lines as virt-launcher prints them."""
+    out = []
+    for line in text.decode().split("\n")[:-1]:
+        head = re.match(r"(\S+) (\S+)\+0000: (\d+): (\w+) : (\w+:\d+) : (.*)", line, re.DOTALL)
+        told = {"component": "virt-launcher", "level": "info", "msg": line.strip(), "subcomponent": "libvirt"}
+        if head:
+            day, clock, thread, level, place, message = head.groups()
+            stamp = f"{day}T{clock}000Z"
+            told |= {"level": level, "msg": message, "pos": place, "thread": thread, "timestamp": stamp}
+        out.append(json.dumps(told, separators=(",", ":")).encode())
+    return b"\n".join([*out, b""])
+
+
 @pytest.mark.parametrize("pieces", [1, 2, 7, 40])
-def test_a_growing_log_of_libvirt_is_the_log_that_has_grown(tmp_path, pieces):
+@pytest.mark.parametrize("form", [bytes, as_kubevirt])
+def test_a_growing_log_of_libvirt_is_the_log_that_has_grown(tmp_path, pieces, form):
     """Two domains, each started twice, and a daemon's restart: all VMs' records are those of the whole log."""
-    text = lzma.decompress(LIBVIRT.read_bytes())
+    text = form(lzma.decompress(LIBVIRT.read_bytes()))
     path = tmp_path / "libvirtd.log"
     size = len(text) // pieces + 1
     path.write_bytes(text[:size])
     stop = threading.Event()
-    _, records = follow(str(path), None, stop)
+    records = follow(str(path), None, stop).records
     seen = {"ho1": [], "ho2": []}
     whole = tmp_path / "whole.log"
     whole.write_bytes(text)
     expected = {vm.name: list(source.records(vm))[1:] for vm in source.Source(str(whole)).vms}
+    assert expected.keys() == seen.keys()
     # The last line may go on, as far as one knows; it is of no monitor here.
     number = sum(map(len, expected.values())) + 2
     thread = threading.Thread(target=lambda: [seen[name].append(it) for name, it in islice(records, number)])
@@ -116,7 +130,7 @@ def test_a_growing_log_of_libvirt_is_the_log_that_has_grown(tmp_path, pieces):
     for at in range(size, len(text), size):
         with path.open("ab") as file:
             file.write(text[at : at + size])
-    thread.join(60)
+    thread.join(120)
     stop.set()
     assert {name: [_unplaced(it) for it in got[1:]] for name, got in seen.items()} == {
         name: [_unplaced(it) for it in all_] for name, all_ in expected.items()

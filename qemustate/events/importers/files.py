@@ -233,7 +233,7 @@ def blocks(file: TraceFile, *, together: bool = True) -> Iterator[tuple[int, byt
                 continue
             piece, longest = piece[end:], False
         rest += piece
-        cut = _cut(rest, len(rest) - len(piece)) if together else rest.rfind(b"\n") + 1
+        cut = whole_lines(rest, len(rest) - len(piece)) if together else rest.rfind(b"\n") + 1
         if cut:
             block = bytes(memoryview(rest)[:cut])
             del rest[:cut]
@@ -246,8 +246,8 @@ def blocks(file: TraceFile, *, together: bool = True) -> Iterator[tuple[int, byt
         yield number, bytes(rest)
 
 
-def _cut(data: bytearray, start: int) -> int:
-    """Return where the last line begins that may stand alone, or 0; ``data`` before ``start`` is known."""
+def whole_lines(data: bytes | bytearray, start: int = 0) -> int:
+    """Return where the last line begins that is no part of the one before it, or 0; ``data`` before ``start`` is known."""
     end = len(data)
     while (at := data.rfind(b"\n", max(start - 2, 0), end)) >= 0:
         if at + 1 < len(data) and data[at + 1] not in b" \t":

@@ -86,7 +86,13 @@ FORMATS: Final = (
         _LAUNCHES,
         libvirt_follow.follow,
     ),
-    Format("kubevirt", "libvirt's log as KubeVirt's virt-launcher wraps it", kubevirt.sniff, kubevirt.find),
+    Format(
+        "kubevirt",
+        "libvirt's log as KubeVirt's virt-launcher wraps it",
+        kubevirt.sniff,
+        kubevirt.find,
+        follow=kubevirt.follow,
+    ),
     Format(
         "qemu-trace",
         "QEMU's -trace handle_qmp_command and monitor_qmp_respond",

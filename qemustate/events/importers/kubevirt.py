@@ -16,13 +16,12 @@ from typing import Final
 
 import msgspec
 
-from qemustate.events.importers import libvirt
-from qemustate.events.importers.conversation import Found
-from qemustate.events.importers.files import LINE_LIMIT, TraceFile, lines
+from qemustate.events.importers import libvirt, libvirt_follow
+from qemustate.events.importers.conversation import Entry, Found, Skipped
+from qemustate.events.importers.files import LINE_LIMIT, TraceFile, blocks, whole_lines
 
 #: What must stand in a line that libvirt wrote.
 _SIGN: Final = b'"subcomponent":"libvirt"'
-_BLOCK: Final = 256 << 10
 
 
 class _Line(msgspec.Struct):
@@ -46,18 +45,21 @@ def find(files: Sequence[TraceFile]) -> list[Found]:
     return libvirt.find(files, _unwrapped)
 
 
+def follow(file: TraceFile, skipped: Skipped) -> Iterator[tuple[str, Entry]]:
+    """Return the entries of a growing log's VMs, each with the VM's name. Raises BadInput where it cannot be read."""
+    return libvirt_follow.read(file, skipped, _unwrapped)
+
+
 def _unwrapped(file: TraceFile) -> Iterator[tuple[int, bytes]]:
     """Yield blocks of lines as libvirt wrote them: one for each line of the file, whatever stood there."""
-    first, size = 1, 0
-    block: list[bytes] = []
-    for number, line in lines(file):
-        text = _unwrap(line)
-        if size > _BLOCK and not text.startswith(b" "):
-            yield first, b"\n".join([*block, b""])
-            first, size, block = number, 0, []
-        block.append(text)
-        size += len(text)
-    yield first, b"\n".join([*block, b""])
+    first, text = 1, b""
+    for _, block in blocks(file, together=False):
+        text += b"".join(_unwrap(line) + b"\n" for line in block.removesuffix(b"\n").split(b"\n"))
+        if end := whole_lines(text):
+            yield first, text[:end]
+            first, text = first + text.count(b"\n", 0, end), text[end:]
+    if text:
+        yield first, text
 
 
 def _unwrap(line: bytes) -> bytes:

@@ -12,7 +12,7 @@ from typing import Final
 from qemustate.events.importers import libvirt_marks
 from qemustate.events.importers.conversation import Entry, Skipped
 from qemustate.events.importers.files import TraceFile, blocks
-from qemustate.events.importers.libvirt_marks import EVERY, Mark, marks
+from qemustate.events.importers.libvirt_marks import EVERY, Blocks, Mark, marks
 from qemustate.events.importers.libvirt_reading import Reading
 from qemustate.events.importers.libvirt_sessions import Session
 from qemustate.events.importers.libvirt_survey import Survey
@@ -28,8 +28,14 @@ def follow(file: TraceFile, skipped: Skipped) -> Iterator[tuple[str, Entry]] | N
     """
     if not libvirt_marks.sniff(file.head()):
         return None
+    return read(file, skipped, blocks)
+
+
+def read(file: TraceFile, skipped: Skipped, cut: Blocks) -> Iterator[tuple[str, Entry]]:
+    """Yield the entries of a growing log's VMs, which ``cut`` cuts into blocks, each with the VM's name."""
     growing = _Growing(file.name, skipped)
-    return (told for block in marks(file, blocks, EVERY) for told in growing.entries([*block]))
+    for block in marks(file, cut, EVERY):
+        yield from growing.entries([*block])
 
 
 class _Growing:
