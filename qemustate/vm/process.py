@@ -55,7 +55,8 @@ class Process:
 
         ``stdout`` is a descriptor for QEMU's own standard output, else it shares ours, as it does stdin; ``stderr``
         a file to be made for its standard error, so that it is there for whoever comes after us, else one without a
-        name; ``fds`` are the descriptors that it inherits under the same numbers.
+        name. With such a file QEMU shares nothing of ours, whose pipes would stay open as long as it runs: what it prints
+        goes there too. ``fds`` are the descriptors that it inherits under the same numbers.
         Raises BadInput (socket path in use, ``-daemonize``) and LaunchFailed (no such program).
         """
         _check(argv)
@@ -77,9 +78,11 @@ class Process:
                 else self.stderr_path.open("w+b")
             )
             try:
+                outlives = self.stderr_path is not None
                 return subprocess.Popen(
                     self.argv,
-                    stdout=stdout,
+                    stdin=subprocess.DEVNULL if outlives else None,
+                    stdout=self._stderr if outlives and stdout is None else stdout,
                     stderr=self._stderr,
                     pass_fds=(listener.fileno(), *fds),
                     start_new_session=True,
