@@ -9,10 +9,10 @@ A node that was defined inside another one's options, or that a snapshot made, i
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from qemustate.statemachine import guards
-from qemustate.statemachine.launch import node_names
 from qemustate.statemachine.state import VM, DeviceCell, JobCell
 from qemustate.statemachine.stepping import backend, step
 
@@ -23,19 +23,17 @@ _PIVOTING: Final = ("mirror", "commit")
 _REWIRING: Final = (*_PIVOTING, "stream", "")
 
 
-def define(vm: VM, told: Any) -> None:
-    """Believe in the nodes that are defined inside these options."""
-    for name in node_names(told):
-        step(vm, "node", vm.watch.backend, backend(vm, "node", name), "defined", name)
+def define(vm: VM, names: Iterable[str]) -> None:
+    """Believe in nodes of these names that were defined inside others, or made by something else than ``blockdev-add``."""
+    for name in names:
+        cell = vm.inner[name] = backend(vm, "node", name)
+        step(vm, "node", vm.watch.backend, cell, "defined", name)
 
 
 def loosen(vm: VM) -> None:
     """Something was taken out of the graph: the nodes that nobody added may have gone with it."""
-    watcher = vm.watch.backend
-    inner = watcher.bit["inner"]
-    for name, cell in vm.nodes.items():
-        if cell.belief & inner:
-            step(vm, "node", watcher, cell, "graph changed", name)
+    for name, cell in vm.inner.items():
+        step(vm, "node", vm.watch.backend, cell, "graph changed", name)
 
 
 def unlink(vm: VM) -> None:
@@ -60,14 +58,19 @@ def move(vm: VM, old: str, new: str) -> None:
 
 def job_begun(vm: VM, cell: JobCell, command: str, arguments: dict[str, Any]) -> None:
     """Note which node the job's users are taken from when it completes, and which one they are put on."""
-    for key in ("node-name", "filter-node-name"):
-        define(vm, {"node-name": arguments[key]} if key in arguments else None)
-    key = {"drive-mirror": "node-name", "blockdev-mirror": "target", "block-commit": "base-node"}.get(
-        command, ""
-    )
-    old = arguments.get("replaces") or arguments.get("top-node") or arguments.get("device", "")
-    cell.pivots_from, cell.pivots_to = str(old), str(arguments.get(key, ""))
-    cell.completing = False
+    if "filter-node-name" in arguments:
+        define(vm, [arguments["filter-node-name"]])
+    key = _PIVOTS.get(command)
+    if key is None:
+        return
+    if key == "node-name" and key in arguments:
+        define(vm, [arguments[key]])
+    cell.pivots_from = arguments.get("replaces") or arguments.get("top-node") or arguments.get("device", "")
+    cell.pivots_to = arguments.get(key, "")
+
+
+#: Commands whose job may put a disk on another node -> the argument that names that node.
+_PIVOTS: Final = {"drive-mirror": "node-name", "blockdev-mirror": "target", "block-commit": "base-node"}
 
 
 def job_ended(vm: VM, cell: JobCell, *, done: bool) -> None:

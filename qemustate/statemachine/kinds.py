@@ -10,7 +10,7 @@ from qemustate.statemachine import guards, launch, progress
 from qemustate.statemachine.effects import anonymous
 from qemustate.statemachine.effects.fd import fds_perhaps_used
 from qemustate.statemachine.evidence import CAUSES, EVIDENCE, JOB_COMMANDS
-from qemustate.statemachine.graph import loosen, move
+from qemustate.statemachine.graph import define, loosen, move
 from qemustate.statemachine.observer import observer
 from qemustate.statemachine.reading import COMMANDS, EVENTS
 from qemustate.statemachine.state import BACKENDS, VM, Cell, DeviceCell, Pending, key_of
@@ -190,8 +190,7 @@ def _spawned(vm: VM, body: dict[str, Any]) -> None:
     for kind, name in vm.launch.backends:
         step(vm, kind, vm.watch.backend, backend(vm, kind, name), "launched", name)
     vm.refers.update({(kind, name): uses for kind, name, uses in vm.launch.refers})
-    for name in vm.launch.inner:
-        step(vm, "node", vm.watch.backend, backend(vm, "node", name), "defined", name)
+    define(vm, vm.launch.inner)
     if vm.late:
         _know_nothing(vm)
         return

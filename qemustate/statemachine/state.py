@@ -123,7 +123,7 @@ class VM:
         "chardevs",
         "devices", "displays", "dump",
         "exit", "exports", "facts", "fds",
-        "helpers", "intents",
+        "helpers", "inner", "intents",
         "jobs",
         "late",
         "launch",
@@ -196,6 +196,8 @@ class VM:
         #: What backends and exports refer to, as they were told: (kind, name) -> its references.
         self.refers: dict[Reference, tuple[Reference, ...]] = {}
         self.nodes: dict[str, Cell] = {}
+        #: The nodes that nobody added by a command, and that may go without one.
+        self.inner: dict[str, Cell] = {}
         self.netdevs: dict[str, Cell] = {}
         self.chardevs: dict[str, Cell] = {}
         self.objects: dict[str, Cell] = {}
@@ -340,6 +342,8 @@ class VM:
         vm.displays = {n: _fill(DisplayCell(0), c, "server", "clients") for n, c in plain["displays"].items()}
         for collection in (*BACKENDS.values(), "exports", "fds"):
             setattr(vm, collection, {n: _fill(Cell(0), c) for n, c in plain[collection].items()})
+        inner = vm.watch.backend.bit["inner"]
+        vm.inner = {n: c for n, c in vm.nodes.items() if c.belief & inner}
         vm.memory = {k: dict(v) for k, v in plain["memory"].items()}
         vm.pending = {key_of(p[3], p[0]): (p[0], p[1], p[2], p[3]) for p in plain["pending"]}
         vm.unanswered = {key_of(p[3], p[0]): (p[0], p[1], p[2], p[3]) for p in plain["unanswered"]}

@@ -213,3 +213,30 @@ def test_nodes_of_the_command_line(wire, q35):
     w.ok("blockdev-del", node_name="q")
     assert node(w, "c0") == ("gone", "present")
     assert node(w, "r") == ("present",)
+
+
+def test_a_snapshot_of_the_state_keeps_what_may_go(disk):
+    """A state that was stored and read back still knows which nodes are nobody's, and where a job would put the disk."""
+    ready(disk, "blockdev-mirror", device="n1", target="n2", sync="full")
+    disk.ok("job-complete", id="j")
+    again = VM.from_plain(disk.vm.to_plain())
+
+    assert again.inner.keys() == {"f1"}
+    assert again.inner["f1"] is again.nodes["f1"]
+    assert (again.jobs["j"].completing, again.jobs["j"].pivots_from, again.jobs["j"].pivots_to) == (
+        True,
+        "n1",
+        "n2",
+    )
+
+
+def test_a_filter_goes_with_its_job(disk):
+    """A node that a job names as its filter is there while it runs, and gone when a query no longer names it."""
+    ready(disk, "block-commit", device="n1", base_node="n2", filter_node_name="above")
+    assert node(disk, "above") == ("present",)
+    disk.ok("job-complete", id="j")
+    ends(disk, "commit")
+    assert node(disk, "above") == ("gone", "present")
+    disk.ok("query-named-block-nodes", [{"node-name": "n1"}, {"node-name": "n2"}, {"node-name": "f1"}])
+    assert node(disk, "above") == ("gone",)
+    assert not disk.rules

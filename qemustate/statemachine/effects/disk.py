@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qemustate.statemachine.graph import define, loosen, move, put, unlink
+from qemustate.statemachine.launch import node_names
 from qemustate.statemachine.state import VM
 from qemustate.statemachine.stepping import device_name
 
@@ -29,12 +30,13 @@ def defined_inside(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     """``blockdev-add`` adds the nodes that are defined inside its options too."""
     for value in data.values():
         if value.__class__ is dict or value.__class__ is list:
-            define(vm, value)
+            define(vm, node_names(value))
 
 
 def snapshot_made(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     """``blockdev-snapshot-sync`` puts a node's users on a new one, which may have no name of ours."""
-    define(vm, {"node-name": data["snapshot-node-name"]} if "snapshot-node-name" in data else None)
+    if "snapshot-node-name" in data:
+        define(vm, [data["snapshot-node-name"]])
     move(vm, data.get("node-name") or data.get("device", ""), data.get("snapshot-node-name", ""))
     unlink(vm)
 

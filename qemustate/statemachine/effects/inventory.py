@@ -43,10 +43,10 @@ def query_nodes(vm: VM, _data: dict[str, Any], answer: Any) -> None:
     names = {it["node-name"] for it in answer if not it["node-name"].startswith("#")}
     watcher = vm.watch.backend
     for name in names - vm.nodes.keys():
-        vm.nodes[name] = Cell(watcher.of(("present", "inner")))
-        vm.nodes[name].since, vm.nodes[name].cause = vm.seq, "query"
-        vm.changed.append(("node", name, ("gone",), vm.nodes[name]))
-    for name, cell in vm.nodes.items():
+        cell = vm.nodes[name] = vm.inner[name] = Cell(watcher.of(("present", "inner")))
+        cell.since, cell.cause = vm.seq, "query"
+        vm.changed.append(("node", name, ("gone",), cell))
+    for name, cell in vm.inner.items():
         if name not in names and cell.belief & watcher.bit["inner"]:
             settle(vm, "node", cell, watcher.bit["gone"], "query", name)
     _named(vm, "node", names, all_of_them=True, said="query-named-block-nodes")

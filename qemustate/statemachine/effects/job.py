@@ -21,8 +21,8 @@ def job_status(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     name = data.get("id", "")
     cell = vm.jobs.get(name) or job(vm, name)
     if trigger == _CREATED:
-        cell.error = ""
-        cell.type = cell.pivots_from = cell.pivots_to = ""
+        cell.error = cell.type = cell.pivots_from = cell.pivots_to = ""
+        cell.completing = False
         for _, command, arguments, _ in vm.pending.values():
             if command in JOB_COMMANDS and arguments.get("job-id", name) == name:
                 cell.type = JOB_COMMANDS[command]
