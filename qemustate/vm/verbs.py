@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from qemustate.errors import BadInput, NoPlace, QemustateError
 from qemustate.hardware import release
@@ -94,7 +94,7 @@ class Verbs:
         of that id under way.
         """
         fd_prefix = f"qemustate{self._recorder.vm.seq}"
-        steps = plug_steps(self._placed(parts), fd_prefix=fd_prefix, fdset=self._recorder.vm.seq)
+        steps = plug_steps(self._placed(parts), fd_prefix=fd_prefix, fdset=self._recorder.vm.seq * _SETS)
         if not steps:
             raise BadInput("plug", expected="at least one part", seen="none")
         subject = str(steps[-1].arguments.get("id") or steps[-1].arguments.get("node-name", ""))
@@ -109,16 +109,18 @@ class Verbs:
         return operation
 
     def _placed(self, parts: Sequence[Part]) -> list[Part]:
-        """Give a place to each device that has none. Raises NoPlace, which says what is in the way."""
-        if all("bus" in part for part in parts if isinstance(part, Device)):
-            return list(parts)
+        """Give a place to each device that has none, and a free slot to one that only names its bus. Raises NoPlace.
+
+        What a bus that was named cannot take is for QEMU to say.
+        """
         places = topology(self._recorder.vm)
         placed: list[Part] = []
         for part in parts:
             if isinstance(part, Device):
                 # A vCPU's place is its numbers, and which there are only QEMU knows.
                 named = "bus" in part or part.kind.endswith(("-cpu", "-cpu-core"))
-                part = part if named else places.place(part)
+                with contextlib.suppress(*((NoPlace,) if named else ())):
+                    part = places.place(part)
                 places.occupy(part)
             placed.append(part)
         return placed
@@ -338,6 +340,10 @@ class Verbs:
     def _keep(self, task: asyncio.Task[Any]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+#: How many sets of descriptors one plug may need; their numbers are those of its record and the next.
+_SETS: Final = 1000
 
 
 def _no_place(places: Topology, device: Device) -> list[str]:
