@@ -209,6 +209,11 @@ def test_an_outgoing_migration_ends_in_postmigrate(running, version):
     w.event("MIGRATION", status="completed")
     assert w.runstate == ("postmigrate",)
     assert w.migration == ("completed",)
+    w.ok("query-status", {"status": "finish-migrate", "running": False})
+    assert w.runstate == ("finish-migrate", "postmigrate")  # it is not there yet, and will be without a word
+    w.ok("query-status", {"status": "postmigrate", "running": False})
+    assert w.runstate == ("postmigrate",)
+    assert "contradicted-by-query" not in w.rules
 
 
 @BOTH

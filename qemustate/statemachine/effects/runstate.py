@@ -10,7 +10,7 @@ from qemustate.statemachine import guards
 from qemustate.statemachine.effects.job import couple_jobs
 from qemustate.statemachine.evidence import CAUSES
 from qemustate.statemachine.state import VM
-from qemustate.statemachine.stepping import couple_migration, incoming, narrow, set_guards, step_vm
+from qemustate.statemachine.stepping import couple_migration, incoming, narrow, set_guards, settle, step_vm
 
 #: QEMU's rate limit for events (monitor/monitor.c monitor_qapi_event_conf): 1 s, and some slack for its timer.
 _WINDOW: Final = 1_050_000
@@ -98,6 +98,11 @@ def query_status(vm: VM, _data: dict[str, Any], answer: Any) -> None:
     status = answer.get("status")
     states = vm.watch.runstate.showing(status)
     if not states:
+        return
+    if status == "finish-migrate" and vm.migration.belief == vm.watch.migration.bit["completed"]:
+        # Announced by the migration's thread, while the main loop serves on: `postmigrate` comes any moment now
+        # (migration/migration.c migration_iteration_finish()), and the assumption that it had come did not hold.
+        settle(vm, "runstate", vm.runstate, states | vm.watch.runstate.of(("postmigrate",)), "query")
         return
     if vm.profile & _MAY_MIGRATE == _MAY_MIGRATE and status not in _MIGRATING:
         vm.assumptions["no-unseen-migration"] += 1
