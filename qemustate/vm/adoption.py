@@ -17,6 +17,7 @@ from qemustate.errors import (
     OutcomeUnknown,
     QemuGone,
 )
+from qemustate.events.format import segment_numbers
 from qemustate.events.redact import redact_text
 from qemustate.hardware.config import Config
 from qemustate.vm.folder import clear, last_words
@@ -57,7 +58,7 @@ async def adopt(log: Path, deadline: float, timeout: float) -> tuple[Recorder, S
 
 
 def _open(log: Path) -> Recorder:
-    if not log.exists():
+    if not segment_numbers(log):
         raise BadInput(str(log), expected="the log of a VM", seen="no such file")
     return open_recorder(log)
 

@@ -308,11 +308,16 @@ async def truth(vm):
 
 
 def believed(state, seen):
-    """Return the same as :func:`truth` from the folded state; what :data:`LOOSE` leaves open is as it is ``seen``."""
+    """Return the same as :func:`truth` from the folded state; what the facts leave open is as it is ``seen``.
+
+    That may be :data:`LOOSE` and, after a gap, netdevs, of which no query tells.
+    """
 
     def names(collection):
         entries = {name: it["is"] for name, it in state[collection].items()}
-        opened = {name for name, it in entries.items() if it is None and name in LOOSE}
+        opened = {
+            name for name, it in entries.items() if it is None and (name in LOOSE or collection == "netdevs")
+        }
         there = {name for name, it in entries.items() if it not in ("gone", "planned", "adding")}
         return sorted(there - opened | opened & set(seen[collection]))
 

@@ -14,7 +14,9 @@ from support import embedder
 
 from qemustate import VirtualMachine
 from qemustate.errors import BadInput, QemuGone
+from qemustate.events.format import segment_numbers, segment_path
 from qemustate.events.reader import LogReader
+from qemustate.events.snapshots import truncate
 from qemustate.statemachine.fold import apply
 from qemustate.statemachine.state import VM
 
@@ -43,6 +45,7 @@ class Place:
         with self.new() as (here, peers):
             assert embedder.embed(self.argv, here, peers) == 0
             records = list(LogReader(here / "log"))
+        self.records = records
         self.points = [("record", n) for n in range(1, len(records))]
         for n in range(1, sum(record.kind == "command" for record in records) + 1):
             self.points += [("sent", n), ("answered", n)]
@@ -64,17 +67,20 @@ class Place:
         """Run the scenario up to a point, where it is killed."""
         kind, number = point
         told = {"record": number} if kind == "record" else {"sent": number, "answered": kind == "answered"}
-        return embedder.embed(self.argv, here, peers, **told, **more) == signal.SIGKILL
+        killed = embedder.embed(self.argv, here, peers, **told, **more) == signal.SIGKILL
+        self.spawned = [it.body["pid"] for it in LogReader(here / "log") if it.kind == "spawned"]
+        return killed
 
     def check(self, here, peers):
         """Adopt the VM of a log that was broken off, hold it against QEMU, use it, end it."""
         asyncio.run(self._check(here, peers))
-        spawned = [it.body["pid"] for it in LogReader(here / "log") if it.kind == "spawned"]
-        assert all(embedder.ended(pid) for pid in spawned)
-        left = {it.name for it in here.iterdir() if not it.name.startswith("log.0")}
-        assert left == {"log", *embedder.NODES}
-        vm, violations = VM(), []
-        for record in LogReader(here / "log"):
+        assert all(embedder.ended(pid) for pid in self.spawned)
+        segments = {segment_path(here / "log", number).name for number in segment_numbers(here / "log")}
+        assert {it.name for it in here.iterdir()} == {*segments, *embedder.NODES}
+        reader, violations = LogReader(here / "log"), []
+        first = reader.nearest_snapshot(reader.first_seq + 1) if reader.first_seq > 1 else None
+        vm = VM() if first is None else VM.from_plain(first.body["state"])
+        for record in reader:
             apply(vm, record.seq, record.time, record.kind, record.body)
             violations += [(record.seq, *it) for it in vm.violations]
             if record.kind == "ended":
@@ -88,7 +94,7 @@ class Place:
                 async with VirtualMachine.adopt(here / "log", deadline=30) as vm:
                     await self._use(vm, here, peers)
             except BadInput:
-                assert not any(it.kind == "spawned" for it in LogReader(here / "log"))
+                assert not self.spawned
                 self.ends["no QEMU yet"] += 1
             except QemuGone:
                 asked = [it.body["intent"] for it in LogReader(here / "log") if it.kind == "begun"]
@@ -104,7 +110,7 @@ class Place:
             return
         await self._compare(vm, here)
         ended = {it.body["correlation"] for it in LogReader(here / "log") if it.kind == "ended"}
-        assert begun.keys() - ended == vm.operations.keys()
+        assert begun.keys() - ended <= vm.operations.keys() == vm._recorder.vm.intents.keys()
         for operation in vm.operations.values():
             assert (operation.intent, operation.subject) in embedder.NEVER
             assert operation.settles
@@ -117,7 +123,7 @@ class Place:
         ]
         assert await embedder.names_left(vm, names) == []
         for name in (*embedder.DEVICES, *embedder.NODES):
-            if "present" in (vm.state.device(name), vm.state.node(name)):
+            if (vm.state.device(name), vm.state.node(name)) != ("gone", "gone"):
                 await vm.unplug(name)
         for name in embedder.DEVICES:
             await peers.plug(vm, name)
@@ -148,10 +154,10 @@ def each(place, points, work):
                 work(here, peers, point)
             except Exception as error:
                 failed.append(f"{point}: {type(error).__name__}: {error}")
-                for it in LogReader(here / "log"):
-                    if it.kind == "spawned" and not embedder.ended(it.body["pid"]):
-                        os.kill(it.body["pid"], signal.SIGKILL)
-                        os.waitpid(it.body["pid"], 0)
+                for pid in place.spawned:
+                    if not embedder.ended(pid):
+                        os.kill(pid, signal.SIGKILL)
+                        os.waitpid(pid, 0)
     assert not failed, f"{len(failed)} of {len(points)}\n" + "\n".join(failed)
 
 
@@ -172,3 +178,100 @@ def test_killed_at_every_record(place, qemu, full, figures):
     figures.append(
         f"owner killed at {killed} points of {len(points)}, QEMU {qemu.version}, {took:.0f} s; intents: {told}"
     )
+
+
+def number_of(place, name, **arguments):
+    """Return the number of the record that sends this command in the undisturbed run."""
+    return next(
+        it.seq
+        for it in place.records
+        if it.kind == "command"
+        and it.body["qmp"]["execute"] == name
+        and arguments.items() <= it.body["qmp"].get("arguments", {}).items()
+    )
+
+
+#: Where the owner is killed before its successor is, too: in the middle of a plug, of a job, of an unplug.
+MIDDLES = {
+    "a plug": ("netdev_add", {"id": "n0"}),
+    "a job": ("blockdev-mirror", {}),
+    "an unplug": ("device_del", {"id": "c0"}),
+}
+
+
+@pytest.mark.parametrize("middle", MIDDLES)
+def test_killed_while_adopting(place, qemu, full, figures, middle):
+    """Who adopts the VM may be killed at every record as well: the next one finds the same as if there had been no other."""
+    name, arguments = MIDDLES[middle]
+    point = ("record", number_of(place, name, **arguments) + (middle == "a job"))
+    with place.new() as (here, peers):
+        place.embed(here, peers, point)
+        before = sum(1 for _ in LogReader(here / "log"))
+        assert embedder.adopt_apart(here / "log") == 0
+        count = sum(1 for _ in LogReader(here / "log")) - before
+        place.check(here, peers)
+    killed = 0
+
+    def work(here, peers, number):
+        nonlocal killed
+        place.embed(here, peers, point)
+        last = [it.seq for it in LogReader(here / "log")][-1]
+        killed += embedder.adopt_apart(here / "log", record=last + number) == signal.SIGKILL
+        place.check(here, peers)
+
+    points = range(1, count + 1) if full else range(3, count + 1, 16)
+    each(place, points, work)
+    assert killed >= len(points) - 2
+    figures.append(
+        f"owner killed in the middle of {middle}, its successor at {killed} records of {len(points)}, QEMU {qemu.version}"
+    )
+
+
+def test_killed_with_its_log_torn(place):
+    """What a crash of the host cuts off the log costs no more than itself: QEMU is asked."""
+
+    def work(here, peers, point):
+        place.embed(here, peers, point)
+        with (here / "log").open("r+b") as file:
+            file.truncate(file.seek(0, os.SEEK_END) - 5)
+        place.check(here, peers)
+
+    each(place, [("record", number_of(place, name, **it)) for name, it in MIDDLES.values()], work)
+
+
+def test_killed_with_a_log_of_many_segments(place, full):
+    """Segments and the snapshots they begin with change nothing, nor that the old segments are deleted."""
+
+    def work(here, peers, point):
+        place.embed(here, peers, point, segment_bytes=6000)
+        kinds = [it.kind for it in LogReader(here / "log")]
+        if point[1] > 60:
+            assert "snapshot" in kinds
+        if point[1] % 2:
+            truncate(here / "log")
+        place.check(here, peers)
+
+    each(place, place.points[20 : len(place.records) : 1 if full else 29], work)
+
+
+def test_killed_together_with_qemu(place):
+    """When QEMU was killed with its owner, that is what who comes to adopt it is told; what was open has ended, nothing is left."""
+
+    def work(here, peers, point):
+        place.embed(here, peers, point)
+        [pid] = place.spawned
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        with pytest.raises(QemuGone):
+            asyncio.run(adopt(here / "log"))
+        ended = [it.body for it in LogReader(here / "log") if it.kind == "ended"]
+        begun = [it.body for it in LogReader(here / "log") if it.kind == "begun"]
+        assert {it["correlation"] for it in ended} == {it["correlation"] for it in begun}
+        assert {it.name for it in here.iterdir()} == {"log", *embedder.NODES}
+
+    each(place, [("record", number_of(place, name, **it)) for name, it in MIDDLES.values()], work)
+
+
+async def adopt(log):
+    """Adopt a VM, and end it."""
+    await (await VirtualMachine.adopt(log)).close()

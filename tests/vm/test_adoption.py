@@ -1,0 +1,161 @@
+"""Adopting a VM that is not to be had: said clearly, and whatever runs is left alone."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from qemustate import VirtualMachine
+from qemustate.errors import BadInput, MonitorUnavailable, QemuGone
+from qemustate.events.reader import LogReader
+from qemustate.events.writer import LogWriter
+from qemustate.qmp.blocking import Client
+from qemustate.vm.process import start_time
+from qemustate.vm.recorder import open_recorder
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+
+def run(work):
+    """Do asynchronous work for at most a minute."""
+
+    async def main():
+        async with asyncio.timeout(60):
+            return await work
+
+    return asyncio.run(main())
+
+
+async def left(argv, log):
+    """Launch a VM, let go of it, return its process number."""
+    vm = await VirtualMachine.launch(argv, log=log)
+    vm.leave()
+    return vm.pid
+
+
+def edit(log, **more):
+    """Write a log anew that tells of a QEMU that is said to be another."""
+    told = next(it.body for it in LogReader(log) if it.kind == "spawned")
+    other = log.with_name("other")
+    writer = LogWriter(other)
+    writer.append("spawned", {**told, **more}, 1)
+    writer.close()
+    return other
+
+
+def end(log):
+    """Adopt a VM and end it."""
+
+    async def work():
+        await (await VirtualMachine.adopt(log)).close()
+
+    run(work())
+
+
+def test_a_monitor_that_somebody_holds(q35, tmp_path):
+    """While another client has the monitor the VM is not adopted, which is said; it runs on, and is adopted when that client has gone."""
+    log = tmp_path / "log"
+    pid = run(left(q35, log))
+    other = Client.connect(str(tmp_path / "log.d" / "monitor"), timeout=10)
+
+    with pytest.raises(MonitorUnavailable, match="another client may hold the monitor"):
+        run(adopted(log, timeout=0.5))
+
+    assert other.execute("query-status")["status"] == "prelaunch"
+    other.close()
+    assert start_time(pid) is not None
+    end(log)
+
+
+async def adopted(log, **more):
+    """Adopt a VM that cannot be."""
+    await VirtualMachine.adopt(log, **more)
+
+
+def test_a_monitor_whose_queue_is_full(q35, tmp_path):
+    """Others who wait for the monitor as well are no reason to give up before the time is over."""
+    log = tmp_path / "log"
+    run(left(q35, log))
+    waiting = []
+    for _ in range(3):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.setblocking(False)
+        waiting.append(sock)
+        try:
+            sock.connect(str(tmp_path / "log.d" / "monitor"))
+        except BlockingIOError:
+            break
+    with pytest.raises(MonitorUnavailable):
+        run(adopted(log, timeout=0.5))
+    for sock in waiting:
+        sock.close()
+    end(log)
+
+
+def test_another_process_of_that_number(q35, tmp_path):
+    """A process that has the number and not the start of the QEMU in the log is not that QEMU, and is left alone."""
+    log = tmp_path / "log"
+    pid = run(left(q35, log))
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"]) as process:
+        other = edit(log, pid=process.pid)
+        with pytest.raises(QemuGone, match="nobody saw how"):
+            run(adopted(other))
+        assert process.poll() is None
+        process.kill()
+    assert start_time(pid) is not None
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def test_a_qemu_with_another_uuid(q35, tmp_path):
+    """A QEMU that says another UUID than its command line is not the one in the log, and is left alone."""
+    log = tmp_path / "log"
+    pid = run(left([*q35, "-uuid", "11111111-1111-1111-1111-111111111111"], log))
+    told = next(it.body["argv"] for it in LogReader(log) if it.kind == "spawned")
+    other = edit(log, argv=[it.replace("1111-1111", "1111-2222") for it in told])
+
+    with pytest.raises(BadInput, match="a QEMU with the UUID"):
+        run(adopted(other))
+
+    assert start_time(pid) is not None
+    end(log)
+
+
+def test_a_log_without_a_qemu(tmp_path):
+    """A log that is not there, or tells of no QEMU, is bad input; helpers that were started for the QEMU that never came end."""
+    log = tmp_path / "log"
+    with pytest.raises(BadInput, match="no such file"):
+        run(adopted(log))
+    assert not log.exists()
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"]) as helper:
+        recorder = open_recorder(log)
+        recorder.record("helper", {"name": "h", "pid": helper.pid, "start": start_time(helper.pid)})
+        recorder.close()
+        with pytest.raises(BadInput, match="one without pid and monitor"):
+            run(adopted(log))
+        assert start_time(helper.pid) is None
+    assert [it.body for it in LogReader(log) if it.kind == "helper"][-1] == {"name": "h", "signal": 15}
+
+
+def test_an_end_on_record_whose_rest_was_left(q35, tmp_path):
+    """When who ended a VM was killed before it had cleared up, who comes to adopt it does."""
+    log = tmp_path / "log"
+    pid = run(left(q35, log))
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    recorder = open_recorder(log)
+    recorder.record(
+        "begun", {"intent": "quit", "correlation": "q", "subject": "", "steps": [["quit", {}, None]]}
+    )
+    recorder.record("exited", {"signal": 9})
+    recorder.close()
+
+    with pytest.raises(QemuGone, match="signal 9"):
+        run(adopted(log))
+
+    assert [it.name for it in tmp_path.iterdir()] == ["log"]
+    assert next(it.body["outcome"] for it in LogReader(log) if it.kind == "ended") == "done"
