@@ -8,7 +8,6 @@ Source: QEMU ``qemu-options.hx`` and ``system/vl.c``; :mod:`qemustate.hardware.c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Final
 
@@ -83,17 +82,23 @@ def _settings(option: str, text: str | None) -> dict[str, Any]:
     return cmdline.plain(value) if isinstance(value, dict) else {}
 
 
-def node_names(told: Any) -> Iterator[str]:
-    """Find the names of all block nodes that these options define, at any depth."""
-    if isinstance(told, list):
-        for item in told:
-            yield from node_names(item)
-    elif isinstance(told, dict):
+def node_names(told: Any) -> list[str]:
+    """Return the names of all block nodes that these options define, at any depth."""
+    found: list[str] = []
+    _gather(told, found)
+    return found
+
+
+def _gather(told: Any, found: list[str]) -> None:
+    if told.__class__ is dict:
         for key, value in told.items():
-            if isinstance(value, dict | list):
-                yield from node_names(value)
-            elif key == "node-name" or key.endswith(".node-name"):
-                yield str(value)
+            if value.__class__ is dict or value.__class__ is list:
+                _gather(value, found)
+            elif key.endswith("node-name") and (key == "node-name" or key.endswith(".node-name")):
+                found.append(str(value))
+    elif told.__class__ is list:
+        for item in told:
+            _gather(item, found)
 
 
 @lru_cache(maxsize=512)

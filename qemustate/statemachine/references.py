@@ -9,7 +9,6 @@ properties of devices that do (hw/core/qdev-properties-system.c, hw/mem/, hw/vir
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -50,28 +49,29 @@ _MEMBERS: Final = {
 
 def of(kind: str, told: Any) -> tuple[Reference, ...]:
     """Return what a backend or an export of that kind refers to, by its options."""
-    if not isinstance(told, dict):
-        return ()
-    return tuple(dict.fromkeys(_of(kind, told)))
+    found: list[Reference] = []
+    if isinstance(told, dict):
+        _gather(kind, told, found)
+    return tuple(dict.fromkeys(found)) if len(found) > 1 else tuple(found)
 
 
-def _of(kind: str, told: dict[str, Any]) -> Iterator[Reference]:
+def _gather(kind: str, told: dict[str, Any], found: list[Reference]) -> None:
     for key, value in told.items():
-        if kind == "node" and key in _NODES:
-            for child in value if isinstance(value, list) else (value,):
-                if isinstance(child, str) and child:
-                    yield "node", child
-                elif isinstance(child, dict):
-                    if child.get("node-name"):
-                        yield "node", str(child["node-name"])
-                    else:
-                        yield from _of(kind, child)
-        elif kind == "export" and key == "node-name":
-            yield "node", str(value)
-        elif key in _MEMBERS and isinstance(value, str) and value:
-            yield _MEMBERS[key], value
-        elif isinstance(value, dict):
-            yield from _of(kind, value)
+        if value.__class__ is str:
+            if not value:
+                continue
+            if key in _MEMBERS:
+                found.append((_MEMBERS[key], value))
+            elif (kind == "node" and key in _NODES) or (kind == "export" and key == "node-name"):
+                found.append(("node", value))
+        elif value.__class__ is dict:
+            if kind == "node" and key in _NODES and value.get("node-name"):
+                found.append(("node", str(value["node-name"])))
+            else:
+                _gather(kind, value, found)
+        elif value.__class__ is list and kind == "node" and key in _NODES:
+            for child in value:
+                _gather(kind, {key: child}, found)
 
 
 def note(vm: VM, kind: str, name: str, told: Any) -> None:

@@ -216,10 +216,8 @@ def describe_device(vm: VM, cell: DeviceCell, properties: dict[str, Any]) -> Non
     cell.driver = str(properties.get("driver", ""))
     cell.bus = str(properties.get("bus", ""))
     cell.failover = str(properties.get("failover_pair_id", ""))
-    cell.uses = tuple(
-        (kind, str(properties[key])) for key, kind in references.DEVICE.items() if key in properties
-    )
-    cell.standby = "hides" if properties.get("failover") in _ON else ""
+    cell.uses = tuple([(_USES[key], str(value)) for key, value in properties.items() if key in _USES])
+    cell.standby = "hides" if "failover" in properties and properties["failover"] in _ON else ""
     kind = hotplug_kind(cell.driver, vm.launch, driver_of(vm, cell.bus))
     cell.kind = kind | _failover(vm, cell.failover) | guards.denied("raced")
 
@@ -235,6 +233,7 @@ def _failover(vm: VM, pair: str) -> int:
     return _FAILOVER if there and not vm.late else _MAYBE_FAILOVER
 
 
+_USES: Final = references.DEVICE
 _FAILOVER: Final = guards.held("failover")
 _NO_FAILOVER: Final = guards.denied("failover")
 _MAYBE_FAILOVER: Final = guards.open_("failover")

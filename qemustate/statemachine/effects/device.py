@@ -123,10 +123,13 @@ def device_deleted(vm: VM, data: dict[str, Any], _answer: Any) -> None:
             cell.since, cell.cause = vm.seq, "DEVICE_DELETED"
             vm.changed.append(("device", name, ("gone",), cell))
         return
-    parent = device_name("/".join(path.split("/")[:4]))
+    if path.startswith(PERIPHERAL):
+        parent = path[len(PERIPHERAL) :].partition("/")[0]
+    else:
+        parent = "/".join(path.split("/")[:4])
     if path.count("/") > 3:
-        if cell_ := vm.devices.get(parent):
-            _child_deleted(vm, parent, cell_)
+        if parent in vm.devices:
+            _child_deleted(vm, parent, vm.devices[parent])
     elif path.startswith("/machine/"):
         if path.startswith(ANONYMOUS):
             anonymous.told(vm, path)
