@@ -86,7 +86,7 @@ class Checker:
         for name in names:
             for look in where.get(name, ()):
                 # What has not the shape the schema gives it is unreadable, which the fold says.
-                with suppress(TypeError, LookupError, AttributeError, ValueError):
+                with suppress(TypeError, LookupError, AttributeError, ValueError, ArithmeticError):
                     look(self, shown, asked)
 
     def _asked(self, kind: str, qmp: dict[str, Any], seq: int) -> Asked | None:

@@ -33,7 +33,7 @@ def apply(vm: VM, seq: int, time: int, kind: str, body: dict[str, Any]) -> None:
 
 
 #: What comes of a message of the wrong shape: QEMU and its clients may send any JSON at all.
-_UNREADABLE: Final = (TypeError, LookupError, AttributeError, ValueError)
+_UNREADABLE: Final = (TypeError, LookupError, AttributeError, ValueError, ArithmeticError)
 
 
 def _unreadable(vm: VM, kind: str, error: Exception) -> None:

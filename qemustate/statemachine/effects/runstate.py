@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from qemustate.qmp.messages import Event
 from qemustate.statemachine import guards
 from qemustate.statemachine.effects.job import couple_jobs
 from qemustate.statemachine.evidence import CAUSES
@@ -18,11 +19,7 @@ _WINDOW: Final = 1_050_000
 
 def _clock(event: dict[str, Any]) -> int:
     """Return QEMU's own time stamp of an event in microseconds, 0 where it has none."""
-    stamp = event.get("timestamp")
-    try:
-        return int(stamp["seconds"]) * 1_000_000 + int(stamp["microseconds"])  # type: ignore[index]
-    except (KeyError, TypeError, ValueError):
-        return 0
+    return Event(event, b"").time or 0
 
 
 def held_back(vm: VM, _data: dict[str, Any], event: Any) -> None:
