@@ -66,6 +66,7 @@ RACES = {
     "snapshot_verbs",
     "amend",  # 7.2 measures the CPU for a new key, and may fail
     "amend_luks",
+    "colo",
     "migration_target_fails",
     "postcopy_cancelled",
     "postcopy_recovery_broken",
