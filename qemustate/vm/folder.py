@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 MONITOR: Final = "monitor"
 STDERR: Final = "stderr"
+#: What its helpers have printed.
+HELPERS: Final = "helpers"
 
 
 def last_words(folder: Path) -> str:
@@ -29,7 +31,7 @@ def last_words(folder: Path) -> str:
 
 def clear(folder: Path) -> None:
     """Remove what is ours in a folder, and the folder where nothing else is in it."""
-    for name in (MONITOR, STDERR):
+    for name in (MONITOR, STDERR, HELPERS):
         with contextlib.suppress(OSError):
             (folder / name).unlink()
     with contextlib.suppress(OSError):

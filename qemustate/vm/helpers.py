@@ -18,7 +18,7 @@ import msgspec
 from qemustate.errors import LaunchFailed
 from qemustate.events.redact import redact_argv
 from qemustate.vm.found import Found
-from qemustate.vm.process import Child, ended, reaped, start_helper, start_time
+from qemustate.vm.process import Child, ended, reaped, start_helper, start_time, tail
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,10 +61,13 @@ class Helpers:
         self._recorder = recorder
         self._running: dict[str, _Running] = {}
 
-    async def start(self, helpers: Sequence[Helper]) -> None:
-        """Start them one after another, each once the one before has made its socket. Raises LaunchFailed."""
+    async def start(self, helpers: Sequence[Helper], output: Path) -> None:
+        """Start them one after another, each once the one before has made its socket; what they print is in ``output``.
+
+        Raises LaunchFailed with the end of that.
+        """
         for helper in helpers:
-            child = start_helper(helper.argv)
+            child = start_helper(helper.argv, output)
             self._watch(_Running(helper.name, child.pid, helper.socket, child))
             self._recorder.record(
                 "helper",
@@ -76,7 +79,7 @@ class Helpers:
                     **({"socket": helper.socket} if helper.socket else {}),
                 },
             )
-            await self._socket(helper)
+            await self._socket(helper, output)
 
     @classmethod
     def found(cls, recorder: Recorder) -> Helpers:
@@ -127,15 +130,20 @@ class Helpers:
             Path(running.socket).unlink(missing_ok=True)
         self._recorder.record("helper", {"name": name, **outcome})
 
-    async def _socket(self, helper: Helper) -> None:
+    async def _socket(self, helper: Helper, output: Path) -> None:
         loop = asyncio.get_running_loop()
         until = loop.time() + _COMING
         while helper.socket and not _is_socket(helper.socket):
             if helper.name not in self._running:
-                raise LaunchFailed(f"{helper.argv[0]}: ended before it had made {helper.socket}")
+                raise _failure(f"{helper.argv[0]}: ended before it had made {helper.socket}", output)
             if loop.time() > until:
-                raise LaunchFailed(f"{helper.argv[0]}: has not made {helper.socket} in {_COMING:g} s")
+                raise _failure(f"{helper.argv[0]}: has not made {helper.socket} in {_COMING:g} s", output)
             await asyncio.sleep(_PAUSE)
+
+
+def _failure(message: str, output: Path) -> LaunchFailed:
+    with output.open("rb") as file:
+        return LaunchFailed(message, stderr=tail(file.fileno()))
 
 
 def _is_socket(path: str) -> bool:

@@ -155,10 +155,13 @@ class Process:
         self.close()
 
 
-def start_helper(argv: Sequence[str]) -> Child:
-    """Start a helper of a VM, in a session of its own. Raises LaunchFailed where it cannot be started."""
+def start_helper(argv: Sequence[str], output: Path) -> Child:
+    """Start a helper of a VM, in a session of its own; what it prints is added to ``output``. Raises LaunchFailed where it cannot be started."""
     try:
-        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)
+        with output.open("ab") as file:
+            return subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+            )
     except OSError as error:
         raise LaunchFailed(f"{argv[0]}: cannot be started: {error.strerror}") from error
 

@@ -25,7 +25,7 @@ from qemustate.statemachine.machine import Callbacks
 from qemustate.statemachine.view import State
 from qemustate.vm import adoption
 from qemustate.vm.cursor import Cursor
-from qemustate.vm.folder import MONITOR, STDERR, clear
+from qemustate.vm.folder import HELPERS, MONITOR, STDERR, clear
 from qemustate.vm.helpers import Helper, Helpers
 from qemustate.vm.job import Job
 from qemustate.vm.link import Link
@@ -106,7 +106,7 @@ class VirtualMachine(Verbs):
                     str(log), expected="the log of a VM that does not run", seen="one that may run: adopt it"
                 )
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
-            await running.start(helpers)
+            await running.start(helpers, place / HELPERS)
             session = await Session.launch(
                 argv, recorder, place / MONITOR, deadline=deadline, stderr=place / STDERR, fds=fds
             )

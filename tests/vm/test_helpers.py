@@ -96,15 +96,17 @@ def test_virtiofsd_and_swtpm_serve_a_guest_and_go_with_it(linux, helpers):
 
 
 def test_a_helper_that_does_not_come_up_keeps_the_vm_from_starting(q35, helpers, tmp_path):
-    """What was started before it ends again, and no QEMU is started."""
+    """What it said is in the error, what was started before it ends again, and no QEMU is started."""
     (virtiofsd, swtpm), _ = helpers
-    broken = Helper("swtpm", (swtpm.argv[0], "socket", "--nonsense"), swtpm.socket)
+    broken = Helper("swtpm", (swtpm.argv[0], "socket", "--tpmstate", "nonsense"), swtpm.socket)
 
     async def scenario():
-        with pytest.raises(LaunchFailed, match="ended before it had made"):
+        with pytest.raises(LaunchFailed, match="ended before it had made") as failed:
             await VirtualMachine.launch(q35, log=tmp_path / "log", helpers=[virtiofsd, broken])
+        assert "nonsense" in failed.value.stderr
 
     bounded(scenario)
     assert told(tmp_path / "log")[:2] == [("helper", "virtiofsd", True), ("helper", "swtpm", True)]
+    assert not (tmp_path / "log.d").exists()
     assert ("spawned", "", True) not in told(tmp_path / "log")
     assert running(tmp_path / "log") == set()
