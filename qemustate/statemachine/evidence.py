@@ -133,7 +133,6 @@ EVIDENCE: Final[tuple[Evidence, ...]] = (
     Evidence("return job-complete", "", effect="told_to_complete", ref="block/mirror.c mirror_complete()"),
     Evidence("return block-job-complete", "", effect="told_to_complete", ref="block/mirror.c mirror_complete()"),
     # --- disks: the node they are on, and what goes with a node
-    Evidence("return blockdev-add", "", effect="defined_inside"),
     Evidence("return x-blockdev-change", "", effect="children_changed"),
     Evidence("return blockdev-snapshot", "", effect="snapshot_taken"),
     Evidence("return blockdev-snapshot-sync", "", effect="snapshot_made"),

@@ -50,37 +50,40 @@ _MEMBERS: Final = {
 def of(kind: str, told: Any) -> tuple[Reference, ...]:
     """Return what a backend or an export of that kind refers to, by its options."""
     found: list[Reference] = []
-    if isinstance(told, dict):
-        _gather(kind, told, found)
+    if told.__class__ is dict:
+        _gather(kind, told, found, [])
     return tuple(dict.fromkeys(found)) if len(found) > 1 else tuple(found)
 
 
-def _gather(kind: str, told: dict[str, Any], found: list[Reference]) -> None:
+def _gather(kind: str, told: dict[str, Any], found: list[Reference], inner: list[str]) -> None:
     for key, value in told.items():
         if value.__class__ is str:
-            if not value:
-                continue
-            if key in _MEMBERS:
+            if key in _MEMBERS and value:
                 found.append((_MEMBERS[key], value))
-            elif (kind == "node" and key in _NODES) or (kind == "export" and key == "node-name"):
+            elif (kind == "node" and key in _NODES and value) or (kind == "export" and key == "node-name"):
                 found.append(("node", value))
         elif value.__class__ is dict:
-            if kind == "node" and key in _NODES and value.get("node-name"):
-                found.append(("node", str(value["node-name"])))
-            else:
-                _gather(kind, value, found)
+            name = value.get("node-name") if kind == "node" else None
+            if name:
+                found.append(("node", name))
+                inner.append(name)
+            _gather(kind, value, [] if name else found, inner)
         elif value.__class__ is list and kind == "node" and key in _NODES:
             for child in value:
-                _gather(kind, {key: child}, found)
+                _gather(kind, {key: child}, found, inner)
 
 
-def note(vm: VM, kind: str, name: str, told: Any) -> None:
-    """Note what something that is there now refers to."""
-    found = of(kind, told)
+def note(vm: VM, kind: str, name: str, told: Any) -> list[str]:
+    """Note what something that is there now refers to; return the names of the nodes that its options define inside."""
+    found: list[Reference] = []
+    inner: list[str] = []
+    if told.__class__ is dict:
+        _gather(kind, told, found, inner)
     if found:
-        vm.refers[kind, name] = found
-    else:
+        vm.refers[kind, name] = tuple(dict.fromkeys(found))
+    elif vm.refers:
         vm.refers.pop((kind, name), None)
+    return inner
 
 
 def users(vm: VM, kind: str, name: str) -> list[Reference]:

@@ -219,14 +219,14 @@ def describe_device(vm: VM, cell: DeviceCell, properties: dict[str, Any]) -> Non
     cell.uses = tuple([(_USES[key], str(value)) for key, value in properties.items() if key in _USES])
     cell.standby = "hides" if "failover" in properties and properties["failover"] in _ON else ""
     kind = hotplug_kind(cell.driver, vm.launch, driver_of(vm, cell.bus))
-    cell.kind = kind | _failover(vm, cell.failover) | guards.denied("raced")
+    cell.kind = kind | (_failover(vm, cell.failover) if cell.failover else _NO_FAILOVER) | _NOT_RACED
 
 
 def _failover(vm: VM, pair: str) -> int:
     """Return whether a device is hidden for now: its standby is there and waits for the guest (hw/net/virtio-net.c)."""
-    standby = vm.devices.get(pair) if pair else None
+    standby = vm.devices.get(pair)
     if standby is None:
-        return _MAYBE_FAILOVER if pair and (vm.late or vm.profile & _OTHERS) else _NO_FAILOVER
+        return _MAYBE_FAILOVER if vm.late or vm.profile & _OTHERS else _NO_FAILOVER
     if standby.standby != "hides":
         return _NO_FAILOVER if standby.driver else _MAYBE_FAILOVER
     there = not standby.belief & ~vm.watch.device.of(IN_QOM)
@@ -235,6 +235,7 @@ def _failover(vm: VM, pair: str) -> int:
 
 _USES: Final = references.DEVICE
 _FAILOVER: Final = guards.held("failover")
+_NOT_RACED: Final = guards.denied("raced")
 _NO_FAILOVER: Final = guards.denied("failover")
 _MAYBE_FAILOVER: Final = guards.open_("failover")
 #: What is true of a property that is a bool: QMP's own, and the words of a command line (qapi/opts-visitor.c).

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from qemustate.statemachine.graph import define
 from qemustate.statemachine.references import note
 from qemustate.statemachine.state import VM
 from qemustate.statemachine.stepping import backend, step
 
 
 def node_added(vm: VM, data: dict[str, Any], _answer: Any) -> None:
-    """``blockdev-add``: what the node stands on."""
-    note(vm, "node", str(data.get("node-name", "")), data)
+    """``blockdev-add``: what the node stands on; nodes that are defined inside its options are added with it."""
+    if inner := note(vm, "node", data.get("node-name", ""), data):
+        define(vm, inner)
 
 
 def nodes_reopened(vm: VM, data: dict[str, Any], _answer: Any) -> None:

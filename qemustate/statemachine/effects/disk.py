@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from qemustate.statemachine.graph import define, loosen, move, put, unlink
-from qemustate.statemachine.launch import node_names
 from qemustate.statemachine.state import VM
 from qemustate.statemachine.stepping import device_name
 
@@ -24,13 +23,6 @@ def snapshot_taken(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     """``blockdev-snapshot`` puts a node's users on its overlay (qapi/block-core.json)."""
     move(vm, data["node"], data["overlay"])
     unlink(vm)  # what stood on the node stands on the overlay
-
-
-def defined_inside(vm: VM, data: dict[str, Any], _answer: Any) -> None:
-    """``blockdev-add`` adds the nodes that are defined inside its options too."""
-    for value in data.values():
-        if value.__class__ is dict or value.__class__ is list:
-            define(vm, node_names(value))
 
 
 def snapshot_made(vm: VM, data: dict[str, Any], _answer: Any) -> None:
