@@ -166,3 +166,17 @@ def test_a_vm_that_comes_later_is_followed_too(tmp_path):
     assert [(it.seq, it.kind) for _, it in got] == [(1, "segment"), (2, "command"), (3, "event")]
     stop.set()
     assert list(records) == []
+
+
+def test_the_last_event_is_not_waited_with(tmp_path):
+    """What libvirt received is told when it is written, not only when the log goes on."""
+    path = tmp_path / "libvirtd.log"
+    line = '2024-03-01 12:00:00.000+0000: 7: info : f:1 : QEMU_MONITOR_RECV_EVENT: mon=0xa event={{"event": "{}"}}\n'
+    path.write_text(line.format("STOP"))
+    stop = threading.Event()
+    records = follow(str(path), None, stop).records
+    assert [next(records)[1].kind for _ in range(2)] == ["segment", "event"]
+    with path.open("a") as file:
+        file.write(line.format("RESUME"))
+    assert next(records)[1].body["qmp"] == {"event": "RESUME"}
+    stop.set()

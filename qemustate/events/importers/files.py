@@ -247,13 +247,21 @@ def blocks(file: TraceFile, *, together: bool = True) -> Iterator[tuple[int, byt
 
 
 def whole_lines(data: bytes | bytearray, start: int = 0) -> int:
-    """Return where the last line begins that is no part of the one before it, or 0; ``data`` before ``start`` is known."""
+    """Return where the last line begins that may go on in another, or 0; ``data`` before ``start`` is known.
+
+    What libvirt says that it received stands in one line, so that whoever follows its log need not wait for the next.
+    """
     end = len(data)
+    if data.endswith(b"\n") and data.find(_RECEIVED, data.rfind(b"\n", 0, end - 1) + 1) >= 0:
+        return end
     while (at := data.rfind(b"\n", max(start - 2, 0), end)) >= 0:
         if at + 1 < len(data) and data[at + 1] not in b" \t":
             return at + 1
         end = at
     return 0
+
+
+_RECEIVED: Final = b"QEMU_MONITOR_RECV_"
 
 
 def read_beside(file: TraceFile, ending: str, limit: int = 16 << 20) -> tuple[str, Any] | None:
