@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
-from qemustate.errors import MonitorUnavailable
-from qemustate.qmp.sockets import Outbox, open_socket
+from qemustate.errors import LocalProtocolError, MonitorUnavailable
+from qemustate.qmp.sockets import Outbox, check_descriptors, open_socket
 
 
 def test_a_listening_socket_opens(tmp_path):
@@ -92,3 +92,15 @@ def test_a_peer_that_has_gone_drops_everything(ends):
     os.close(read)
     outbox.send(b"c", [])
     assert len(outbox) == 0
+
+
+def test_a_closed_descriptor_goes_with_no_command():
+    """A number that is no open descriptor is refused by name before anything is sent; an open one is not."""
+    reading, writing = os.pipe()
+    check_descriptors("getfd", [reading, writing])
+    for fd in (reading, writing):
+        os.close(fd)
+    with pytest.raises(
+        LocalProtocolError, match=f"getfd: not sent, descriptor {reading}: Bad file descriptor"
+    ):
+        check_descriptors("getfd", [reading])

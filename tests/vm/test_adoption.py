@@ -1,6 +1,7 @@
 """Adopting a VM that is not to be had: said clearly, and whatever runs is left alone."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -10,7 +11,7 @@ import sys
 import pytest
 
 from qemustate import VirtualMachine
-from qemustate.errors import BadInput, MonitorUnavailable, QemuGone
+from qemustate.errors import BadInput, MonitorUnavailable, OperationRefused, OutcomeUnknown, QemuGone
 from qemustate.events.reader import LogReader
 from qemustate.events.writer import LogWriter
 from qemustate.qmp.blocking import Client
@@ -159,3 +160,48 @@ def test_an_end_on_record_whose_rest_was_left(q35, tmp_path):
 
     assert [it.name for it in tmp_path.iterdir()] == ["log"]
     assert next(it.body["outcome"] for it in LogReader(log) if it.kind == "ended") == "done"
+
+
+def begin(log, *intents):
+    """Write into a log that operations have begun, as who is killed right then leaves it: (intent, command, arguments, sent)."""
+    recorder = open_recorder(log)
+    for number, (intent, command, arguments, sent) in enumerate(intents):
+        steps = [[command, arguments, None]]
+        told = {"correlation": f"c{number}", "subject": "", "steps": steps, "arguments": {"intent": intent}}
+        recorder.record("begun", {"intent": intent, **told})
+        if sent:
+            qmp = {"execute": command, "id": f"x{number}"}
+            recorder.record("command", {"qmp": qmp | ({"arguments": arguments} if arguments else {})})
+    recorder.close()
+
+
+@pytest.mark.parametrize(
+    ("intents", "outcomes", "runstate"),
+    [
+        ([("resume", "cont", {}, True)], ["done"], "running"),
+        ([("resume", "cont", {}, False), ("pause", "stop", {}, False)], ["refused", "done"], "prelaunch"),
+        ([("pause", "stop", {}, True), ("resume", "cont", {}, False)], ["refused", "done"], "running"),
+        ([("reset", "system_reset", {}, False)], ["refused"], "prelaunch"),
+        ([("reset", "system_reset", {}, True)], ["unknown"], "prelaunch"),
+        ([("dump", "dump-guest-memory", {"paging": False}, False)], ["refused"], "prelaunch"),
+        ([("mirror", "blockdev-mirror", {"job-id": "j"}, False)], ["refused"], "prelaunch"),
+    ],
+)
+def test_what_was_begun_is_gone_on_with_or_ended(q35, tmp_path, intents, outcomes, runstate):
+    """What can be asked for again is; of several requests the last counts; what was never sent is refused, what may have been is unknown."""
+    log = tmp_path / "log"
+    run(left(q35, log))
+    begin(log, *intents)
+
+    async def work():
+        async with VirtualMachine.adopt(log) as vm:
+            async with asyncio.timeout(20):
+                for operation in vm.operations.values():
+                    with contextlib.suppress(OperationRefused, OutcomeUnknown):
+                        await operation.settled()
+            assert vm.operations == {}
+            return (await vm.execute("query-status"))["status"]
+
+    assert run(work()) == runstate
+    ended = {it.body["correlation"]: it.body["outcome"] for it in LogReader(log) if it.kind == "ended"}
+    assert [ended[f"c{number}"] for number in range(len(intents))] == outcomes

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from qemustate.errors import RecordingFailed
 from qemustate.events.reader import LogReader
 from qemustate.events.recovery import verify
+from qemustate.events.snapshots import truncate
 from qemustate.events.writer import LogWriter, WriterState
 from qemustate.qmp.connection import Connection, Malformed
 from qemustate.replay.source import Source
 from qemustate.statemachine.fold import fold
+from qemustate.statemachine.tables import HASH
 from qemustate.vm import recorder as recorder_module
 from qemustate.vm.recorder import Recorder, Scribe, open_recorder
 
@@ -183,3 +185,21 @@ def test_a_scribe_only_writes(tmp_path, monkeypatch, kinds_of):
     scribe.relayed([*greeting, command, *reply], sender="qemu")
     scribe.close()
     assert kinds_of(tmp_path / "log") == ["segment", "greeting", "command", "reply", "closed"]
+
+
+def test_a_log_without_its_first_segments_is_folded_from_its_snapshot(tmp_path):
+    """What was deleted at a snapshot is in the snapshot: the state is the same as before."""
+    recorder = open_recorder(tmp_path / "log")
+    recorder.record("spawned", {"argv": ["qemu-system-x86_64", "-M", "q35", "-S"], "pid": 7})
+    recorder.record(
+        "begun", {"intent": "pause", "correlation": "c", "subject": "", "steps": [["stop", {}, None]]}
+    )
+    recorder.writer.rotate(recorder.vm.to_plain(), HASH)
+    recorder.record("note", {"text": "after"})
+    recorder.close()
+    assert truncate(tmp_path / "log") == [tmp_path / "log"]
+
+    again = open_recorder(tmp_path / "log")
+
+    assert (again.vm.pid, again.vm.seq, list(again.vm.intents)) == (7, recorder.vm.seq, ["c"])
+    again.close()
