@@ -235,13 +235,21 @@ class VM:
 
     # --- plain forms
 
+    def _cell_json(self, machine: str, it: Cell, **more: Any) -> dict[str, Any]:
+        possible = list(self.names(machine, it))
+        return {"possible": possible, "is": possible[0] if len(possible) == 1 else None, **more}
+
+    def device_json(self, d: DeviceCell) -> dict[str, Any]:
+        """Return a device's entry of the ``--json`` contract."""
+        return self._cell_json(
+            "device", d, generation=d.generation, driver=d.driver or None, bus=d.bus or None, since=d.since,
+            **({"refused": d.refused} if d.refused else {}),
+            **({"outstanding": d.outstanding} if d.outstanding else {}),
+        )  # fmt: skip
+
     def to_json(self) -> dict[str, Any]:
         """Return this VM's entry of the ``--json`` contract, findings left out."""
-
-        def cell(machine: str, it: Cell, **more: Any) -> dict[str, Any]:
-            possible = list(self.names(machine, it))
-            return {"possible": possible, "is": possible[0] if len(possible) == 1 else None, **more}
-
+        cell = self._cell_json
         users = used_by(self)
         return {
             "name": self.name,
@@ -250,14 +258,7 @@ class VM:
             "process": cell("process", self.process, pid=self.pid, exit=self.exit),
             "monitor": cell("monitor", self.monitor, qemu=self._version_text(), **({"stalled": self.stalled} if self.stalled else {})),
             "runstate": cell("runstate", self.runstate, since=self.runstate.since, cause=self.runstate.cause or None),
-            "devices": {
-                name: cell(
-                    "device", d, generation=d.generation, driver=d.driver or None, bus=d.bus or None, since=d.since,
-                    **({"refused": d.refused} if d.refused else {}),
-                    **({"outstanding": d.outstanding} if d.outstanding else {}),
-                )
-                for name, d in self.devices.items()
-            },
+            "devices": {name: self.device_json(d) for name, d in self.devices.items()},
             **{
                 collection: {
                     name: cell(kind, it, since=it.since, **({"used_by": users[kind, name]} if (kind, name) in users else {}))

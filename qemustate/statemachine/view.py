@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -68,6 +69,34 @@ class State(Mapping[str, Any]):
         entry = self[collection].get(name)
         is_: str | None = otherwise if entry is None else entry["is"]
         return is_
+
+
+class Glimpse(State):
+    """The state of a VM while it stands still, worked out as far as somebody looks: good until its next record, and cheap."""
+
+    def __init__(self, vm: VM) -> None:
+        self._vm = vm
+
+    @cached_property
+    def _plain(self) -> Mapping[str, Any]:  # type: ignore[override]
+        frozen: Mapping[str, Any] = _frozen(self._vm.to_json())
+        return frozen
+
+    @property
+    def seq(self) -> int:
+        """The number of the last record that it knows."""
+        return self._vm.seq
+
+    def _is(self, machine: str) -> str | None:
+        return _single(self._vm.names(machine, getattr(self._vm, machine)))
+
+    def _entry(self, collection: str, name: str, otherwise: str) -> str | None:
+        cell = getattr(self._vm, collection).get(name)
+        return otherwise if cell is None else _single(self._vm.names(collection.removesuffix("s"), cell))
+
+
+def _single(names: tuple[str, ...]) -> str | None:
+    return names[0] if len(names) == 1 else None
 
 
 def _frozen(value: Any) -> Any:

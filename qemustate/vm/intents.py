@@ -84,7 +84,7 @@ def plug(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], since
         "plug", subject, arguments, steps,
         done=lambda vm: not {"gone", "planned"} & set(device_names(vm, subject)),
         refused=lambda vm: ("guest", "it went as soon as it was there") if device_names(vm, subject) == ("gone",) else None,
-        value=lambda vm: vm.to_json()["devices"].get(subject),
+        value=lambda vm: vm.device_json(vm.devices[subject]) if subject in vm.devices else None,
         settles="qom-list of /machine/peripheral", ask=("qom-list", {"path": "/machine/peripheral"}), recovery="undo",
     )  # fmt: skip
 

@@ -22,7 +22,7 @@ from qemustate.errors import BadInput, QemustateError
 from qemustate.events.redact import redact_text
 from qemustate.hardware.config import Config
 from qemustate.statemachine.machine import Callbacks
-from qemustate.statemachine.view import State
+from qemustate.statemachine.view import Glimpse, State
 from qemustate.vm import adoption
 from qemustate.vm.cursor import Cursor
 from qemustate.vm.folder import HELPERS, MONITOR, STDERR, clear
@@ -213,14 +213,13 @@ class VirtualMachine(Verbs):
     async def until(self, predicate: Callable[[State], bool]) -> State:
         """Wait until ``predicate`` holds of the state, now or after any record to come; return that state.
 
-        Raises QemuGone when QEMU ends before that.
+        What the predicate is given is good for the call only; it may be called after every record. Raises QemuGone when QEMU ends before that.
         """
         found: list[State] = []
 
         def holds(vm: VM) -> bool:
-            state = State(vm)
-            if predicate(state):
-                found.append(state)
+            if predicate(Glimpse(vm)):
+                found.append(State(vm))
             return bool(found)
 
         waiting = self._operations.until(holds)
