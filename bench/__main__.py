@@ -9,13 +9,27 @@ from pathlib import Path
 
 from bench.appending import append
 from bench.footprint import imports, memory
+from bench.hotplugging import hotplug
 from bench.importing import importing, importing_libvirt
 from bench.inbound import inbound
+from bench.launching import launch
 from bench.measure import Size, machine
 from bench.replaying import fold_alone, replay
 from bench.roundtrip import round_trip
 
-BENCHMARKS = (replay, fold_alone, inbound, round_trip, append, imports, memory, importing, importing_libvirt)
+BENCHMARKS = (
+    replay,
+    fold_alone,
+    inbound,
+    round_trip,
+    launch,
+    hotplug,
+    append,
+    imports,
+    memory,
+    importing,
+    importing_libvirt,
+)
 CACHE = Path(__file__).resolve().parent.parent / ".cache"
 
 
