@@ -67,18 +67,20 @@ class Helpers:
         Raises LaunchFailed with the end of that.
         """
         for helper in helpers:
-            child = start_helper(helper.argv, output)
-            self._watch(_Running(helper.name, child.pid, helper.socket, child))
-            self._recorder.record(
-                "helper",
-                {
-                    "name": helper.name,
-                    "argv": redact_argv(helper.argv),
-                    "pid": child.pid,
-                    "start": start_time(child.pid),
-                    **({"socket": helper.socket} if helper.socket else {}),
-                },
-            )
+            child, gate = start_helper(helper.argv, output)
+            with contextlib.closing(gate):
+                self._watch(_Running(helper.name, child.pid, helper.socket, child))
+                self._recorder.record(
+                    "helper",
+                    {
+                        "name": helper.name,
+                        "argv": redact_argv(helper.argv),
+                        "pid": child.pid,
+                        "start": start_time(child.pid),
+                        **({"socket": helper.socket} if helper.socket else {}),
+                    },
+                )
+                gate.open()
             await self._socket(helper, output)
 
     @classmethod

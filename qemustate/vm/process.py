@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Self
 
 from qemustate.errors import BadInput, LaunchFailed
+from qemustate.vm.gate import WAITING, Gate
 from qemustate.vm.listening import listen
 
 if TYPE_CHECKING:
@@ -56,13 +57,14 @@ class Process:
         ``stdout`` is a descriptor for QEMU's own standard output, else it shares ours, as it does stdin; ``stderr``
         a file to be made for its standard error, so that it is there for whoever comes after us, else one without a
         name. With such a file QEMU shares nothing of ours, whose pipes would stay open as long as it runs: what it prints
-        goes there too. ``fds`` are the descriptors that it inherits under the same numbers.
+        goes there too, and it begins with :meth:`go`. ``fds`` are the descriptors that it inherits under the same numbers.
         Raises BadInput (socket path in use, ``-daemonize``) and LaunchFailed (no such program).
         """
         _check(argv)
         self.socket_path = Path(socket_path)
         self.stderr_path = None if stderr is None else Path(stderr)
         self.argv: list[str] = []
+        self._gate = None if stderr is None else Gate()
         self._popen = self._start(argv, stdout, fds)
         self.pid: int = self._popen.pid
         self.start = start_time(self.pid)
@@ -78,11 +80,11 @@ class Process:
                 else self.stderr_path.open("w+b")
             )
             try:
-                outlives = self.stderr_path is not None
+                gate = self._gate
                 return subprocess.Popen(
-                    self.argv,
-                    stdin=subprocess.DEVNULL if outlives else None,
-                    stdout=self._stderr if outlives and stdout is None else stdout,
+                    self.argv if gate is None else [*WAITING, *self.argv],
+                    stdin=None if gate is None else gate.stdin,
+                    stdout=stdout if gate is None or stdout is not None else self._stderr,
                     stderr=self._stderr,
                     pass_fds=(listener.fileno(), *fds),
                     start_new_session=True,
@@ -90,9 +92,19 @@ class Process:
             except BaseException as error:
                 self._stderr.close()
                 self.socket_path.unlink(missing_ok=True)
+                if self._gate is not None:
+                    self._gate.close()
                 if isinstance(error, OSError):
                     raise LaunchFailed(f"{argv[0]}: cannot be started: {error.strerror}") from error
                 raise
+            finally:
+                if self._gate is not None:
+                    self._gate.handed()
+
+    def go(self) -> None:
+        """Let a QEMU that outlives us begin, now that it is on record: see :mod:`qemustate.vm.gate`."""
+        if self._gate is not None:
+            self._gate.open()
 
     def stderr(self) -> str:
         """Return the end of what QEMU has written to its standard error so far (at most 64 KiB)."""
@@ -142,6 +154,8 @@ class Process:
         """Kill what still runs, and let go of everything; nothing after :meth:`release`."""
         if self._stderr.closed:
             return
+        if self._gate is not None:
+            self._gate.close()
         self.kill()
         if self.pidfd >= 0:
             os.close(self.pidfd)
@@ -155,15 +169,25 @@ class Process:
         self.close()
 
 
-def start_helper(argv: Sequence[str], output: Path) -> Child:
-    """Start a helper of a VM, in a session of its own; what it prints is added to ``output``. Raises LaunchFailed where it cannot be started."""
+def start_helper(argv: Sequence[str], output: Path) -> tuple[Child, Gate]:
+    """Start a helper of a VM, in a session of its own; it begins when the gate is opened, and what it prints is added to ``output``.
+
+    Raises LaunchFailed where it cannot be started.
+    """
+    if shutil.which(argv[0]) is None:
+        raise LaunchFailed(f"{argv[0]}: no such program, or not executable")
+    gate = Gate()
     try:
         with output.open("ab") as file:
-            return subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+            child = subprocess.Popen(
+                [*WAITING, *argv], stdin=gate.stdin, stdout=file, stderr=file, start_new_session=True
             )
     except OSError as error:
+        gate.close()
         raise LaunchFailed(f"{argv[0]}: cannot be started: {error.strerror}") from error
+    finally:
+        gate.handed()
+    return child, gate
 
 
 def tail(fd: int) -> str:

@@ -36,6 +36,7 @@ class Session:
         if isinstance(process, Process):
             told = spawned(process)
             recorder.record("spawned", {**told, "argv": redact_argv(told["argv"])})
+            process.go()
         asyncio.get_running_loop().add_reader(process.pidfd, self._exited)
 
     @classmethod
