@@ -135,7 +135,11 @@ def test_a_recording_holds_nothing_of_the_machine_it_was_made_on():
 def test_a_story_told_again_has_the_same_shape(name, qemu, guest):
     """A fresh recording has the commands, answers and events of the committed one, in the same order."""
     plain = {story.rstrip("_"): story for story in STORIES}
-    for recording, (wire, meta, truth) in record_stories.play(plain[name], qemu, guest).items():
+    try:
+        told = record_stories.play(plain[name], qemu, guest)
+    except found.NotFound as missing:  # a program that a story needs beside QEMU
+        pytest.skip(str(missing))
+    for recording, (wire, meta, truth) in told.items():
         expected = shape(read_wire(FOLDER / qemu.version / f"{recording}.jsonl.xz"))
         seen = shape(wire)
 
