@@ -30,6 +30,10 @@ def orphans():
         yield
 
 
+#: QEMU's version -> what the bare machine holds, and the records of a run that nobody disturbs.
+_UNDISTURBED = {}
+
+
 class Place:
     """Where one VM after another is run: the command line, what the bare machine holds, how long its log is undisturbed."""
 
@@ -38,17 +42,21 @@ class Place:
         self.argv = [qemu.binary, *qemu.args, *embedder.MACHINE]
         self.count = 0
         self.ends = Counter()
-        told = folder / "bare"
+        if qemu.version not in _UNDISTURBED:
+            _UNDISTURBED[qemu.version] = self._undisturbed(folder / "bare")
+        self.bare, self.records = _UNDISTURBED[qemu.version]
+        self.points = [("record", n) for n in range(1, len(self.records))]
+        for n in range(1, sum(record.kind == "command" for record in self.records) + 1):
+            self.points += [("sent", n), ("answered", n)]
+
+    def _undisturbed(self, told):
+        """Run it once with a look after every step, and once without; return what the bare machine holds, and the records."""
         with self.new() as (here, peers):
             assert embedder.embed(self.argv, here, peers, told=told) == 0
-            self.bare = {name.replace(f"{here}", "{}"): n for name, n in json.loads(told.read_text()).items()}
+            bare = {name.replace(f"{here}", "{}"): n for name, n in json.loads(told.read_text()).items()}
         with self.new() as (here, peers):
             assert embedder.embed(self.argv, here, peers) == 0
-            records = list(LogReader(here / "log"))
-        self.records = records
-        self.points = [("record", n) for n in range(1, len(records))]
-        for n in range(1, sum(record.kind == "command" for record in records) + 1):
-            self.points += [("sent", n), ("answered", n)]
+            return bare, list(LogReader(here / "log"))
 
     @contextlib.contextmanager
     def new(self):
@@ -175,7 +183,7 @@ def test_killed_at_every_record(place, qemu, full, figures):
         killed += place.embed(here, peers, point)
         place.check(here, peers)
 
-    points = place.points if full else place.points[3::15]
+    points = place.points if full else place.points[3::20]
     each(place, points, work)
     took = time.monotonic() - start
     told = ", ".join(f"{name} {count}" for name, count in sorted(place.ends.items()))
@@ -223,7 +231,7 @@ def test_killed_while_adopting(place, qemu, full, figures, middle):
         killed += embedder.adopt_apart(here / "log", record=last + number) == signal.SIGKILL
         place.check(here, peers)
 
-    points = range(1, count + 1) if full else range(3, count + 1, 16)
+    points = range(1, count + 1) if full else range(3, count + 1, 25)
     each(place, points, work)
     assert killed >= len(points) - 2
     figures.append(
@@ -255,7 +263,7 @@ def test_killed_with_a_log_of_many_segments(place, full):
             truncate(here / "log")
         place.check(here, peers)
 
-    each(place, place.points[20 : len(place.records) : 1 if full else 29], work)
+    each(place, place.points[20 : len(place.records) : 1 if full else 41], work)
 
 
 def test_killed_together_with_qemu(place):
