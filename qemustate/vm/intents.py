@@ -28,7 +28,7 @@ class Intent(msgspec.Struct, frozen=True):
     """One operation; see the module's docstring.
 
     ``done`` and ``refused`` are asked after every record. ``ask`` is a query that tells where no event does: it is asked
-    when the deadline has passed, with ``poll`` again and again, and with ``confirm`` before it is believed to be done. ``reason`` is
+    when the deadline has passed, with ``poll`` or in ``doubt`` (no event will tell) again and again, and with ``confirm`` before it is believed to be done. ``reason`` is
     the member of its answer that says why it was refused.
     ``then`` is sent when it is done, and is part of it; ``tidy`` however it ended. ``announced`` is worth waiting for a moment
     when it is done.
@@ -45,6 +45,7 @@ class Intent(msgspec.Struct, frozen=True):
     done: Callable[[VM], bool] = lambda _vm: True
     refused: Callable[[VM], Refusal | None] = lambda _vm: None
     going: Callable[[VM], bool] = lambda _vm: False
+    doubt: Callable[[VM], bool] = lambda _vm: False
     value: Callable[[VM], Any] = lambda _vm: None
     settles: str = "QEMU's answer"
     ask: tuple[str, dict[str, Any]] | None = None

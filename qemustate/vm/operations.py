@@ -30,7 +30,7 @@ from qemustate.vm.operation import Operation
 from qemustate.vm.sending import Sender
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from qemustate.statemachine.state import VM
     from qemustate.vm.recorder import Recorder
@@ -47,18 +47,22 @@ class Seen:
     def __init__(self, intent: Intent) -> None:
         self._intent = intent
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._is_over = False
+        self.is_over = False
         self.refusal: Refusal | None = None
         self.value: Any = None
 
     def look(self, vm: VM) -> bool:
         """Say whether it is over, now or since an earlier record."""
-        if not self._is_over:
+        if not self.is_over:
             self.refusal = self._intent.refused(vm)
-            self._is_over = self.refusal is not None or self._intent.done(vm)
-            if self._is_over:
+            self.is_over = self.refusal is not None or self._intent.done(vm)
+            if self.is_over:
                 self.value = self._intent.value(vm)
-        return self._is_over
+        return self.is_over
+
+    def look_or_doubt(self, vm: VM) -> bool:
+        """Say whether it is over, or not certain not to be."""
+        return self.look(vm) or self._intent.doubt(vm)
 
 
 class Operations:
@@ -307,23 +311,22 @@ class Operations:
     async def _settle(self, operation: Operation, intent: Intent, seen: Seen) -> None:
         """Wait until it is done. Raises OperationRefused, QemuGone."""
         hurry = self._hurry[operation.id]
-        asking: Iterator[float | None] = (
-            itertools.chain(_ASKING, itertools.repeat(_ASKING[-1])) if intent.poll else itertools.repeat(None)
-        )
+        asking = itertools.chain(_ASKING, itertools.repeat(_ASKING[-1]))
         while True:
-            ended = self.until(seen.look)
+            doubted = intent.doubt(self.vm)
+            # In doubt QEMU is asked; when that comes to nothing, again after a while.
+            ended = self.until(seen.look if doubted else seen.look_or_doubt)
             hurried = asyncio.ensure_future(hurry.wait())
             try:
                 await asyncio.wait(
                     (ended, hurried, self._link.session.ended),
-                    timeout=next(asking),
+                    timeout=next(asking) if intent.poll or doubted else None,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
             finally:
                 hurried.cancel()
-                settled = ended.done()
                 ended.cancel()
-            if settled:
+            if seen.is_over:
                 if intent.confirm and seen.refusal is None:
                     await self._ask(intent)
                     seen.refusal = intent.refused(self.vm)
