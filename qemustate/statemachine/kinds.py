@@ -286,8 +286,11 @@ def _unanswered(vm: VM) -> None:
             continue
         if name in ("device_add", "device_del"):
             cell = device(vm, subject)
-            if name == "device_add" and cell.belief & vm.watch.device.of(_BORNE):
-                cell.doubtful += 1
+            if name == "device_add":
+                if cell.belief & vm.watch.device.of(_BORNE):
+                    cell.doubtful += 1
+                else:  # if there is one, it is this one
+                    describe_device(vm, cell, arguments)
             step_device(vm, device_name(subject), cell, f"unanswered {name}")
         elif name == "block-export-add":
             step_named(vm, "export", subject, "unanswered")

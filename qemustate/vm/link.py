@@ -21,6 +21,7 @@ from qemustate.errors import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from qemustate.statemachine.state import VM
     from qemustate.vm.session import Session
 
 #: What is asked on a new connection: everything of which the state keeps a belief and QEMU has an answer.
@@ -84,10 +85,15 @@ class Link:
             raise QemuGone(self.session.ended.result())
 
     async def ask(self) -> None:
-        """Ask everything; what QEMU does not know it refuses, and that is an answer too. Raises OutcomeUnknown, MonitorUnavailable."""
+        """Ask everything; what QEMU does not know it refuses, and that is an answer too. Raises OutcomeUnknown, MonitorUnavailable.
+
+        Nodes are asked for only where they are in doubt: QEMU 7.2 and 10.0 may crash where they list them just as a
+        stream job ends.
+        """
         for name, arguments in QUESTIONS:
-            with contextlib.suppress(CommandRefused):
-                await self.execute(name, arguments)
+            if name != "query-named-block-nodes" or _nodes_in_doubt(self.session.vm):
+                with contextlib.suppress(CommandRefused):
+                    await self.execute(name, arguments)
 
     async def reopen(self) -> None:
         """Connect once more and ask everything. Raises MonitorUnavailable, OutcomeUnknown."""
@@ -112,3 +118,7 @@ class Link:
                 else:
                     break
             self._ready.set()
+
+
+def _nodes_in_doubt(vm: VM) -> bool:
+    return any(len(vm.names("node", cell)) > 1 for cell in vm.nodes.values())

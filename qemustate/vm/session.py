@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
+    from qemustate.statemachine.state import VM
     from qemustate.vm.found import Found
     from qemustate.vm.recorder import Recorder
 
@@ -70,6 +71,11 @@ class Session:
             session.close()
             raise
         return session
+
+    @property
+    def vm(self) -> VM:
+        """The state, as folded so far."""
+        return self._recorder.vm
 
     async def execute(
         self, name: str, arguments: dict[str, Any] | None = None, *, fds: Sequence[int] = ()
