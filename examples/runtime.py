@@ -27,13 +27,7 @@ async def open_vm(log: Path, config: Config) -> VirtualMachine:
     if log.exists():
         with contextlib.suppress(QemuGone, BadInput):  # it has ended; it never began
             vm = await VirtualMachine.adopt(log)
-            print(
-                log.stem,
-                "adopted",
-                vm.pid,
-                *(f"{it.intent}:{it.subject}" for it in vm.operations.values()),
-                flush=True,
-            )
+            print(log.stem, "adopted", vm.pid, *vm.operations.values(), flush=True)
             for operation in vm.operations.values():
                 with contextlib.suppress(OperationRefused):  # it was taken back
                     await operation.settled()

@@ -1,6 +1,7 @@
 """What tests share: the QEMUs and the guest that are set up here, the recordings, and what a skip means."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "scripts")]
 
 from support import found  # noqa: E402
+
+# A suite that runs in the background of a shell ignores SIGINT, and so would all that it starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Lines that tests want read when all is done.
 FIGURES = pytest.StashKey[list[str]]()
