@@ -267,6 +267,8 @@ def _lost(vm: VM, body: dict[str, Any]) -> None:
     step_vm(vm, "process", "lost")
     step_vm(vm, "runstate", "lost")
     _unanswered(vm)
+    for name, cell in vm.jobs.items():  # what a verb has led to may be told no more
+        _widen(vm, "job", cell, name, alone=True)
     if body.get("by") == "us":
         _gap(vm, body, alone=bool(body.get("alone")))
 
@@ -287,10 +289,7 @@ def _unanswered(vm: VM) -> None:
         if name in ("device_add", "device_del"):
             cell = device(vm, subject)
             if name == "device_add":
-                if cell.belief & vm.watch.device.of(_BORNE):
-                    cell.doubtful += 1
-                else:  # if there is one, it is this one
-                    describe_device(vm, cell, arguments)
+                _perhaps_added(vm, cell, arguments)
             step_device(vm, device_name(subject), cell, f"unanswered {name}")
         elif name == "block-export-add":
             step_named(vm, "export", subject, "unanswered")
@@ -305,6 +304,17 @@ def _unanswered(vm: VM) -> None:
 
 #: Arguments that name what a command is about; a job that is not named is by its device.
 _SUBJECTS: Final = ("id", "node-name", "job-id", "device")
+
+
+def _perhaps_added(vm: VM, cell: DeviceCell, arguments: dict[str, Any]) -> None:
+    """A ``device_add`` whose answer will not come: where nobody else can bear the id, its bearer is this one."""
+    there = vm.watch.device.of(IN_QOM)
+    if cell.belief & vm.watch.device.of(_BORNE):
+        cell.doubtful += 1
+    if not cell.belief & there:
+        describe_device(vm, cell, arguments)
+    elif cell.belief & ~there and arguments != cell.properties:
+        cell.kind |= guards.open_(*guards.DEVICE_KINDS)
 
 
 def _perhaps_a_job(vm: VM, command: str, name: str) -> None:

@@ -112,9 +112,14 @@ def unplug(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], sin
         cell = vm.devices.get(subject)
         return cell is None or cell.belief != vm.watch.device.bit["leaving"]
 
+    def doubt(vm: VM) -> bool:
+        # Its DEVICE_DELETED may have come: one that may have been an earlier bearer's, or that nobody heard.
+        names = device_names(vm, subject)
+        return "gone" in names and len(names) > 1
+
     return Intent(
         "unplug", subject, arguments, steps[:1], steps[1:],
-        done=lambda vm: device_names(vm, subject) == ("gone",), refused=refused, announced=announced,
+        done=lambda vm: device_names(vm, subject) == ("gone",), refused=refused, announced=announced, doubt=doubt,
         going=lambda vm: not arguments.get("repeat") and answered(vm, since, 1),
         settles=str(arguments.get("settles") or "DEVICE_DELETED"),
         ask=("qom-list", {"path": "/machine/peripheral"}), poll=not arguments.get("told", True), recovery="resend",
@@ -138,9 +143,9 @@ def pause(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], _sin
 
 
 def resume(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], _since: int) -> Intent:
-    """``cont``: the vCPUs run, or sleep as they did before."""
+    """``cont``: the vCPUs run, or sleep as they did before; which of the two is not always known."""
     return Intent(
-        "resume", subject, arguments, steps, done=lambda vm: _is_runstate(vm) in _GOING_ON,
+        "resume", subject, arguments, steps, done=lambda vm: set(_runstate(vm)) <= _GOING_ON,
         value=_is_runstate, settles="query-status", ask=("query-status", {}), poll=True, recovery="resend", sets="runstate",
     )  # fmt: skip
 

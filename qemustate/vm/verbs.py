@@ -60,7 +60,7 @@ class Verbs:
         return self.begin("pause", Step("stop", {}), deadline=deadline, correlation=correlation)
 
     def resume(self, *, deadline: float | None = None, correlation: str | None = None) -> Operation:
-        """Let the vCPUs go on (``cont``). Its value is the run state."""
+        """Let the vCPUs go on (``cont``). Its value is the run state; None where it may be ``running`` or ``suspended``."""
         return self.begin("resume", Step("cont", {}), deadline=deadline, correlation=correlation)
 
     def reset(self, *, deadline: float | None = None, correlation: str | None = None) -> Operation:

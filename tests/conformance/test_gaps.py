@@ -168,3 +168,53 @@ def test_an_unanswered_plug_of_a_free_id_may_have_been_done(wire):
     w.put("lost", {})
 
     assert w.device("cpu1") == ("gone", "present")
+
+
+def test_a_usb_device_whose_unplug_was_not_answered_is_there_or_not(wire):
+    """USB devices go with the command: with the answer lost there is no unplug that is still under way."""
+    w = wire("-device", "qemu-xhci,id=usb")
+    w.plug("tab", "usb-tablet", "usb.0")
+    w.send("device_del", id="tab")
+    w.put("lost", {})
+
+    assert set(w.device("tab")) == {"present", "gone"}
+
+
+@pytest.mark.parametrize(("driver", "bus", "after"), [("usb-tablet", "usb.0", "gone"), ("virtio-rng-pci", "rp0", "unplugging")])  # fmt: skip
+def test_a_device_whose_plug_was_not_answered_is_unplugged_as_its_bus_has_it(wire, driver, bus, after):
+    """A lost answer leaves what the command said: once QEMU names the device, its unplug goes by the rule of its bus."""
+    w = wire("-device", "qemu-xhci,id=usb")
+    w.send("device_add", id="new", driver=driver, bus=bus)
+    w.put("lost", {})
+    w.put("opened", {"alone": True})
+    w.ok("qom-list", [{"name": n, "type": "child<x>"} for n in ("rp0", "rp1", "usb", "new")], path="/machine/peripheral")  # fmt: skip
+    w.ok("device_del", id="new")
+
+    assert w.device("new") == (after,)
+
+
+def test_of_two_that_may_bear_an_id_neither_rule_is_certain(wire):
+    """An unplug and another device's plug of that id, neither answered: who is there may be either."""
+    w = wire("-device", "qemu-xhci,id=usb")
+    w.plug("x", "usb-tablet", "usb.0")
+    w.send("device_del", id="x")
+    w.send("device_add", id="x", driver="virtio-rng-pci", bus="rp0")
+    away(w)
+    w.ok("qom-list", [{"name": n, "type": "child<x>"} for n in ("rp0", "rp1", "usb", "x")], path="/machine/peripheral")  # fmt: skip
+    w.ok("device_del", id="x")
+
+    assert {"gone", "unplugging"} <= set(w.device("x"))
+
+
+def test_what_a_verb_led_to_may_be_told_no_more(wire):
+    """The monitor is lost after `job-pause` was answered: the job may stand still already."""
+    w = wire()
+    i = w.send("blockdev-mirror", job_id="j", device="n", target="t", sync="full")
+    for status in ("created", "running", "ready"):
+        w.event("JOB_STATUS_CHANGE", id="j", status=status)
+    w.answer(i)
+    w.ok("job-pause", id="j")
+    assert w.job("j") == ("ready",)
+    w.put("lost", {})
+
+    assert {"ready", "standby", "concluded"} <= set(w.job("j"))

@@ -177,13 +177,12 @@ class Facade(RuleBasedStateMachine):
         self._begin(getattr(self.vm, verb), deadline=deadline)
 
     @rule(
-        kind=st.sampled_from(("mirror", "backup", "stream", "commit")),
+        # No stream: QEMU breaks down (signal 11) when its nodes are listed just as one ends.
+        kind=st.sampled_from(("mirror", "backup", "commit")),
         slow=st.booleans(),
         manual=st.booleans(),
     )
     def job(self, kind, slow, manual):
-        if kind == "stream" and not self.rough:
-            return  # QEMU breaks down (signal 11) when its nodes are listed just as one ends
         args = ("src", "dst") if kind in ("mirror", "backup") else ("top",)
         more = {"speed": 1} if slow else {}
         if manual:
@@ -302,8 +301,8 @@ class Facade(RuleBasedStateMachine):
             truth = self.truth()
             stuck = {name for name in ASKED if name in truth["devices"]}
             assert truth["devices"] - stuck == self.cold["devices"]
-            assert truth["jobs"] == {}
-            # A character device may stay busy in QEMU after its port has gone; whoever unplugged it was told.
+            assert truth["jobs"] == {}, (truth["jobs"], _last(self.log, *truth["jobs"]))
+            # QEMU may keep a device that has gone, and so what it had, for long; whoever unplugged it was told.
             told = {
                 name
                 for it in LogReader(self.log)
@@ -318,7 +317,7 @@ class Facade(RuleBasedStateMachine):
                     - told
                 )
                 assert not left, (collection, left, _last(self.log, *left, *(BACKS[it] for it in left)))
-            nodes = {back for back in BACKS if BACKS[back] not in stuck} & truth["nodes"]
+            nodes = {back for back in BACKS if BACKS[back] not in stuck} & truth["nodes"] - told
             assert not nodes, (nodes, _last(self.log, *(BACKS[it] for it in nodes)))
             open_ = {(it.intent, it.subject) for it in self.vm.operations.values()}
             assert open_ <= {("unplug", name) for name in stuck}
@@ -341,8 +340,7 @@ class Facade(RuleBasedStateMachine):
         with contextlib.suppress(QemuGone):
             await vm._link.back()
             for job in [it for it in vm.operations.values() if hasattr(it, "finalize")]:
-                with contextlib.suppress(QemustateError):
-                    await job.cancel(force=True)
+                await self._cancel(job)
             for operation in vm.operations.values():
                 if operation.subject not in ASKED:
                     with contextlib.suppress(QemustateError):
@@ -353,6 +351,19 @@ class Facade(RuleBasedStateMachine):
                 if operation.subject not in there:  # it is only not told yet
                     with contextlib.suppress(QemustateError):
                         await operation.settled()
+
+    async def _cancel(self, job):
+        """Cancel a job, however often the connection is lost with that."""
+        while not job.ended:
+            await self.vm._link.back()
+            try:
+                await job.cancel(force=True)
+            except (OutcomeUnknown, MonitorUnavailable):
+                await asyncio.sleep(0.01)
+            except QemustateError:
+                return
+            else:
+                return
 
     async def _gone(self, name):
         """Unplug a device, if there is one; a guest that is none has 50 ms for it."""

@@ -120,7 +120,8 @@ _ROWS: list[Row] = [
     *rows("unanswered device_add", "adding planned", "gone present", ref="the answer will not come"),
     *rows("unanswered device_add", f"{_THERE} hidden gone", "="),
     *rows("unanswered device_add", "ejected leaving", "= present", ref="the id was free; the answer will not come"),
-    *rows("unanswered device_del", "present present-off", "present unplugging leaving", ref="the answer will not come"),
+    *rows("unanswered device_del", "present present-off", "= unplugging leaving", when="!sync", ref="the answer will not come"),
+    *rows("unanswered device_del", "present present-off", "= leaving", when="sync", ref="the answer will not come"),
     *rows("unanswered device_del", "unplugging planned adding hidden ejected leaving gone", "="),
 ]  # fmt: skip
 

@@ -1,0 +1,58 @@
+"""What ends an intent, looked at in traces as they come."""
+
+from __future__ import annotations
+
+from support.wire import PORTS, Q35, Wire
+
+from qemustate.vm.intents import made_again
+
+
+def begin(w, name, subject, *steps):
+    """Write that an intent begins; return it."""
+    body = {"intent": name, "correlation": name, "subject": subject, "steps": [[*it, None] for it in steps]}
+    w.put("begun", body)
+    return made_again(w.vm.intents[name])
+
+
+def test_a_resume_is_done_though_the_guest_may_be_asleep():
+    """`cont` is answered and a `stop` follows at once: whether the guest ran or slept for that moment, it was let go."""
+    w = Wire(argv=Q35)
+    w.ok("cont")
+    w.event("RESUME")
+    w.ok("stop")
+    w.event("STOP")
+    w.put("lost", {})
+    w.put("opened", {"alone": True})
+    w.ok("query-status", {"status": "paused", "running": False})
+    w.ok("query-migrate", {})
+    intent = begin(w, "resume", "", ("cont", {}))
+    cont, stop = w.send("cont"), w.send("stop")
+    w.event("RESUME")
+    w.answer(cont)
+    assert w.runstate == ("running", "suspended")
+    assert intent.done(w.vm)
+    w.event("STOP")
+    w.answer(stop)
+    assert not intent.done(w.vm)
+
+
+def test_an_unplug_is_in_doubt_when_its_event_may_have_been_anothers():
+    """A bearer of the id had gone when the answer to the next one's plug was lost: one DEVICE_DELETED does not tell whose it is."""
+    w = Wire(argv=[*Q35, *PORTS])
+    w.plug("rng0", "virtio-rng-pci")
+    w.ok("device_del", id="rng0")
+    w.ok("qom-list", [{"name": "rp0", "type": "child<x>"}], path="/machine/peripheral")
+    w.send("device_add", id="rng0", driver="virtio-rng-pci", bus="rp0")
+    w.put("lost", {})
+    w.put("opened", {"alone": True})
+    w.ok("qom-list", [{"name": "rng0", "type": "child<x>"}], path="/machine/peripheral")
+    assert w.device("rng0") == ("present",)
+    intent = begin(w, "unplug", "rng0", ("device_del", {"id": "rng0"}))
+    w.ok("device_del", id="rng0")
+    assert not intent.doubt(w.vm)
+    w.event("DEVICE_DELETED", device="rng0", path="/machine/peripheral/rng0")
+    assert intent.doubt(w.vm)
+    assert not intent.done(w.vm)
+    w.ok("qom-list", [{"name": "rp0", "type": "child<x>"}], path="/machine/peripheral")
+    assert intent.done(w.vm)
+    assert not intent.doubt(w.vm)
