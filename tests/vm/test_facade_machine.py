@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import rule, run_state_machine_as_test
 from support.facade import Facade
+from support.simulated_qemu import write_program
 from support.truth import Judge, judge_file
 
 from qemustate import VirtualMachine
@@ -107,6 +108,21 @@ class Real(Facade):
         self.judge.close()
 
 
+class Simulated(Real):
+    """The facade against a program that poses as a QEMU, and does at will what a QEMU seldom does: see support/simulated_qemu.py."""
+
+    program = None
+    kept = frozenset({"log", "judge"})
+
+    async def start(self):
+        name = f"{self._count} rough" if self.rough else str(self._count)
+        judged = judge_file(self.place / "judge", self.place / "judge.sock")
+        vm = await VirtualMachine.launch([self.program, "-name", name, *ARGUMENTS, *judged], log=self.log)
+        self.judge = Judge(self.place / "judge.sock")
+        self.cold = self.judge.truth()
+        return vm
+
+
 @pytest.mark.usefixtures("no_leaks")
 def test_the_belief_holds_what_qemu_says(qemu, tmp_path, full, figures):
     """After each step of any life the state holds what QEMU says is so; at its end nothing is left, and the log tells the same."""
@@ -128,6 +144,32 @@ def test_the_belief_holds_what_qemu_says(qemu, tmp_path, full, figures):
             stateful_step_count=40 if full else 15,
             deadline=None,
             # QEMU takes its time as it likes: an example is not twice the same, and does not get smaller.
+            phases=[Phase.generate],
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+@pytest.mark.usefixtures("no_leaks")
+def test_the_belief_holds_what_a_simulated_qemu_says(tmp_path, full, figures):
+    """After each step of any life of a QEMU that is as slow, quick or stubborn as it likes, the state holds what is so."""
+    machine = type(
+        "Simulated",
+        (Simulated,),
+        {
+            "program": str(write_program(tmp_path / "qemu-system-x86_64")),
+            "folder": tmp_path,
+            "crashes": figures,
+            "rough": os.environ.get("QEMUSTATE_ROUGH") == "1",
+        },
+    )
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=500 if full else 20,
+            stateful_step_count=40 if full else 20,
+            deadline=None,
             phases=[Phase.generate],
             database=None,
             suppress_health_check=list(HealthCheck),
