@@ -34,7 +34,8 @@ class Intent(msgspec.Struct, frozen=True):
     when it is done.
     ``recovery`` is what a new process does with it: take back what was done so far, send again what it cannot see
     to be done, or only watch, where a step that was never sent means that nothing will come of it. ``going`` says that QEMU is at it,
-    where only watching makes sense. ``sets`` names what the last request decides, so that an earlier one is not sent again. ``durable``: which file is live hangs on it, so the log is on the disk before and after.
+    where only watching makes sense. ``sets`` names what the last request decides, so that an earlier one is not sent again, and
+    whose value QEMU is asked for where it may be more than one when it is done. ``durable``: which file is live hangs on it, so the log is on the disk before and after.
     """
 
     name: str
@@ -137,7 +138,7 @@ _GOING_ON: Final = frozenset({"running", "suspended", "inmigrate"})
 def pause(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], _since: int) -> Intent:
     """``stop``: the vCPUs stand still."""
     return Intent(
-        "pause", subject, arguments, steps, done=lambda vm: _is_runstate(vm) not in (None, "running"),
+        "pause", subject, arguments, steps, done=lambda vm: "running" not in _runstate(vm),
         value=_is_runstate, settles="query-status", ask=("query-status", {}), poll=True, recovery="resend", sets="runstate",
     )  # fmt: skip
 

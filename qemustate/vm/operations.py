@@ -335,6 +335,9 @@ class Operations:
                     if intent.reason:
                         desc = (await self._ask(intent) or {}).get(intent.reason) or desc
                     raise OperationRefused(intent.name, intent.subject, by=by, desc=desc)
+                if intent.sets and seen.value is None:
+                    await self._ask(intent)
+                    seen.value = intent.value(self.vm)
                 if intent.announced is not None:
                     await asyncio.wait(
                         (self.until(intent.announced), self._link.session.ended),

@@ -1,7 +1,7 @@
 """A program that poses as a QEMU: its monitors are real sockets, and behind them is :class:`support.simulated_model.Model`.
 
 Its command line is QEMU's. It looks at ``-S``, ``-device``, ``-blockdev``, ``-chardev``, ``-readconfig``, and at ``-name``, which
-is a number, the seed of its dice, and with ``rough`` behind it QEMU cuts connections. The seed's last bit
+is a number, the seed of its dice, and with ``rough`` behind it QEMU cuts connections, until SIGUSR1. The seed's last bit
 says which QEMU it is.
 """
 
@@ -13,6 +13,7 @@ import os
 import random
 import re
 import selectors
+import signal
 import socket
 import stat
 import sys
@@ -31,10 +32,10 @@ JOBS = {"blockdev-mirror": "mirror", "blockdev-backup": "backup", "block-commit"
 
 
 class Line:
-    """A monitor: a listening socket, and the one client that it serves at a time."""
+    """A monitor: a listening socket, and the one client that it serves at a time, at once if it is ``prompt``."""
 
-    def __init__(self, listener, *, cuts):
-        self.listener, self.cuts = listener, cuts
+    def __init__(self, listener, *, prompt, cuts):
+        self.listener, self.prompt, self.cuts = listener, prompt, cuts
         self.client = self.wire = None
         self.waiting = []
         self.blocked = False
@@ -63,20 +64,25 @@ class SimulatedQemu:
         self.selector = selectors.DefaultSelector()
         self.lines = []
         self._take(argv, cuts=bool(rough))
+        signal.signal(signal.SIGUSR1, self._calm)
+
+    def _calm(self, *_):
+        for line in self.lines:
+            line.cuts = False
 
     def _take(self, argv, *, cuts):
         kept = self.model.kept
         for text in _values(argv, "-chardev"):
             found = dict(word.split("=") for word in text.split(",")[1:])
             kept["chardevs"].add(found["id"])
-            self._listen(socket.socket(fileno=int(found["fd"])), cuts=cuts)
+            self._listen(socket.socket(fileno=int(found["fd"])), prompt=False, cuts=cuts)
         for path in _values(argv, "-readconfig"):
             place = re.search(r'path = "(.+)"', Path(path).read_text())[1]
             kept["chardevs"].add("judge")
             listener = socket.socket(socket.AF_UNIX)
             listener.bind(place)
             listener.listen()
-            self._listen(listener, cuts=False)
+            self._listen(listener, prompt=True, cuts=False)
         for text in _values(argv, "-blockdev"):
             kept["nodes"].update(re.findall(r'"node-name":"([^"]+)"', text))
         for text in _values(argv, "-device"):
@@ -86,8 +92,8 @@ class SimulatedQemu:
             self.model.devices[it.name] = it
             self.model.move(it.walker, "launched", it.kind)
 
-    def _listen(self, listener, *, cuts):
-        line = Line(listener, cuts=cuts)
+    def _listen(self, listener, *, prompt, cuts):
+        line = Line(listener, prompt=prompt, cuts=cuts)
         self.lines.append(line)
         self.selector.register(listener, selectors.EVENT_READ, line)
 
@@ -164,7 +170,7 @@ class SimulatedQemu:
             if lost:
                 self._hang_up(line)
                 return
-            if line.cuts is not None and self.dice.random() < 0.1 and not self.over:
+            if not line.prompt and not self.over and self.dice.random() < 0.1:
                 line.blocked = True
                 self.later(self._answer, line, wire, answer)
             else:

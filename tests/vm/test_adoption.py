@@ -205,3 +205,20 @@ def test_what_was_begun_is_gone_on_with_or_ended(q35, tmp_path, intents, outcome
     assert run(work()) == runstate
     ended = {it.body["correlation"]: it.body["outcome"] for it in LogReader(log) if it.kind == "ended"}
     assert [ended[f"c{number}"] for number in range(len(intents))] == outcomes
+
+
+def test_a_resume_that_is_undone_at_once(q35, tmp_path):
+    """A paused VM is adopted, whose guest may have slept for all that is known; resumed and paused in one breath, both were done."""
+
+    async def work():
+        vm = await VirtualMachine.launch(q35, log=tmp_path / "log")
+        await vm.resume()
+        await vm.pause()
+        vm.leave()
+        vm = await VirtualMachine.adopt(tmp_path / "log")
+        resumed, paused = vm.resume(), vm.pause()
+        assert await paused == "paused"
+        assert await asyncio.wait_for(resumed, 5) in ("running", "suspended", "paused")
+        await vm.close()
+
+    run(work())

@@ -12,6 +12,7 @@ import subprocess
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
 from support.facade import Facade
 from support.simulated_qemu import write_program
@@ -29,6 +30,11 @@ ARGUMENTS = [
     "-blockdev", '{"driver":"null-co","node-name":"src","size":4194304,"read-zeroes":true}',
     "-blockdev", '{"driver":"null-co","node-name":"dst","size":4194304,"read-zeroes":true}',
 ]  # fmt: skip
+#: An overlay, where nobody reads it.
+CHAIN = (
+    '{"driver":"qcow2","node-name":"top","file":{"driver":"null-co","node-name":"file"},'
+    '"backing":{"driver":"null-co","node-name":"base"}}'
+)
 
 
 class Real(Facade):
@@ -62,6 +68,9 @@ class Real(Facade):
     @rule()
     def die(self):
         """QEMU dies; another is launched into the same log."""
+        self._die()
+
+    def _die(self):
         os.kill(self.vm.pid, signal.SIGKILL)
         assert self._again() == {"signal": 9}
 
@@ -117,10 +126,21 @@ class Simulated(Real):
     async def start(self):
         name = f"{self._count} rough" if self.rough else str(self._count)
         judged = judge_file(self.place / "judge", self.place / "judge.sock")
-        vm = await VirtualMachine.launch([self.program, "-name", name, *ARGUMENTS, *judged], log=self.log)
+        argv = [self.program, "-name", name, *ARGUMENTS, "-blockdev", CHAIN, *judged]
+        vm = await VirtualMachine.launch(argv, log=self.log)
         self.judge = Judge(self.place / "judge.sock")
         self.cold = self.judge.truth()
         return vm
+
+    async def _clean(self):
+        os.kill(self.vm.pid, signal.SIGUSR1)  # no connection is cut any more
+        await super()._clean()
+
+    @rule(dies=st.sampled_from((False, False, False, True)))
+    def die(self, dies):
+        """QEMU dies, so seldom that a life is long enough for something to happen in it."""
+        if dies:
+            self._die()
 
 
 @pytest.mark.usefixtures("no_leaks")
@@ -167,8 +187,8 @@ def test_the_belief_holds_what_a_simulated_qemu_says(tmp_path, full, figures):
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=500 if full else 20,
-            stateful_step_count=40 if full else 20,
+            max_examples=int(os.environ.get('N', 20)),
+            stateful_step_count=int(os.environ.get('S', 20)),
             deadline=None,
             phases=[Phase.generate],
             database=None,
