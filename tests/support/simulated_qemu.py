@@ -222,7 +222,11 @@ class SimulatedQemu:
             case "chardev-remove":
                 remove("chardevs", what, f"Chardev '{what}' not found", f"Chardev '{what}' is busy")
             case "object-add":
-                add("objects", what, f"attempt to add duplicate property '{what}' to object (type 'container')")
+                add(
+                    "objects",
+                    what,
+                    f"attempt to add duplicate property '{what}' to object (type 'container')",
+                )
             case "object-del":
                 busy = f"object '{what}' is in use, can not be deleted"
                 remove("objects", what, f"object '{what}' not found", busy)
@@ -275,14 +279,22 @@ class SimulatedQemu:
                 return {"qemu": {"major": major, "minor": minor, "micro": micro}, "package": ""}
             case "qom-list":
                 devices = {it.name: it.driver for it in model.devices.values()}
-                listed = devices if given["path"] == "/machine/peripheral" else dict.fromkeys(kept["objects"], "rng-random")
+                listed = (
+                    devices
+                    if given["path"] == "/machine/peripheral"
+                    else dict.fromkeys(kept["objects"], "rng-random")
+                )
                 return [{"name": it, "type": f"child<{kind}>"} for it, kind in listed.items()]
             case "query-named-block-nodes":
                 return [{"node-name": it, "drv": "null-co", "ro": False} for it in sorted(kept["nodes"])]
             case "query-chardev":
-                return [{"label": it, "filename": it, "frontend-open": True} for it in sorted(kept["chardevs"])]
+                return [
+                    {"label": it, "filename": it, "frontend-open": True} for it in sorted(kept["chardevs"])
+                ]
             case "query-fdsets":
-                return [{"fdset-id": it, "fds": [{"fd": fd} for fd in fds]} for it, fds in self.fdsets.items()]
+                return [
+                    {"fdset-id": it, "fds": [{"fd": fd} for fd in fds]} for it, fds in self.fdsets.items()
+                ]
             case "query-jobs":
                 return [self._job(job) for job in model.jobs.values()]
             case "query-dump":
@@ -301,7 +313,13 @@ class SimulatedQemu:
         raise Refused(f"The command {name} has not been found", "CommandNotFound")
 
     def _job(self, job):
-        told = {"id": job.name, "type": job.kind, "status": job.status, "current-progress": 0, "total-progress": 0}
+        told = {
+            "id": job.name,
+            "type": job.kind,
+            "status": job.status,
+            "current-progress": 0,
+            "total-progress": 0,
+        }
         if job.cancelled and job.status in ("aborting", "concluded"):
             told["error"] = "Operation canceled"
         return told
