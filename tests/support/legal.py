@@ -98,6 +98,7 @@ class Legal:
             "saving": "snapshot-save" in names | types,
             "loading": "snapshot-load" in names | types,
             "outgoing": outgoing,
+            "colo": migration == "colo",
             "switchover": past and not incoming and self.facts["migrate-sent"],
             "postcopy": old and outgoing and migration in _POSTCOPY,
             "vcpus-run": self.machines["runstate"].state == "running",
