@@ -74,7 +74,9 @@ class Link:
         """Wait until the monitor takes commands and the state is what QEMU says. Raises QemuGone."""
         if self.session.ended.done():
             raise QemuGone(self.session.ended.result())
-        if self._ready.is_set():
+        if not self.session.monitor.connected:
+            self._ready.clear()  # whoever heard of its end before :meth:`_watch` did
+        elif self._ready.is_set():
             return
         ready = asyncio.ensure_future(self._ready.wait())
         try:

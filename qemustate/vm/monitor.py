@@ -41,6 +41,7 @@ class Monitor:
         self._recorder = recorder
         self._deadline = deadline
         self._client: Client | None = None
+        self._connected = False
         #: One that has not negotiated yet.
         self._opening: Client | None = None
         #: Why the connection ends, where we end it.
@@ -67,6 +68,7 @@ class Monitor:
         try:
             await self._opening.negotiate()
             self._client = self._opening
+            self._connected = True
         finally:
             self._opening = None
 
@@ -100,6 +102,11 @@ class Monitor:
                 return [*found, Problem("driver", "a device of this QEMU", refusal.desc)]
             found += check_properties(driver, arguments or {}, properties)
         return found
+
+    @property
+    def connected(self) -> bool:
+        """Whether a connection is open and negotiated, so that it takes commands."""
+        return self._connected
 
     async def wait_closed(self) -> None:
         """Wait until the monitor has closed; return at once where it never opened."""
@@ -149,6 +156,7 @@ class Monitor:
         self._timers[what] = loop.call_later(more, self._overdue, what, after + more, held)
 
     def _ended(self, ended: Ended) -> None:
+        self._connected = False
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()

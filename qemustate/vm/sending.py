@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from qemustate.vm.recorder import Recorder
 
 #: Refusals of a removal that pass by themselves: the frontend has left the machine and is not finalized yet (hw/core/qdev.c).
-_BUSY: Final = ("in use", "is busy", "guest is busy")
+_BUSY: Final = ("in use", "is busy")
 #: Refusals of a removal of what is not there: nothing is left to be removed.
 _ABSENT: Final = ("not found", "Failed to find node", "DeviceNotFound")
 #: Refusals to make what is there already (block.c, net/net.c, chardev/char.c, qom/object.c, system/qdev-monitor.c).
@@ -76,7 +76,6 @@ class Sender:
                     return  # by the first time, whose answer was lost
                 raise
             except OutcomeUnknown:
-                await asyncio.sleep(0)  # the monitor's end is noticed first
                 await self._link.back()
                 done = happened(self._recorder.vm, step)
                 if done and not was_there:

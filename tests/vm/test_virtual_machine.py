@@ -337,6 +337,18 @@ def test_a_monitor_that_is_lost_is_opened_again(argv, tmp_path):
     assert sum(it.kind == "opened" for it in LogReader(tmp_path / "log")) == 2
 
 
+def test_a_connection_that_has_just_been_lost_is_none(argv, tmp_path):
+    """Who asks whether the monitor is there in the very moment of its loss waits for the next connection."""
+
+    async def scenario():
+        async with VirtualMachine.launch(argv, log=tmp_path / "log") as vm:
+            vm._session.monitor.close()
+            await vm._link.back()
+            assert await vm.execute("query-name") == {}
+
+    run(scenario)
+
+
 def test_helpers_live_and_die_with_the_vm(argv, tmp_path):
     """A helper is up before QEMU starts, found again by who adopts the VM, and ended with it; its socket goes too."""
     socket = tmp_path / "helper.sock"
