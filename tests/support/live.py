@@ -1,5 +1,6 @@
 """A real QEMU without a guest, to be asked what it makes of a part."""
 
+import contextlib
 import socket
 import subprocess
 import time
@@ -88,8 +89,12 @@ class Live:
         return sorted(entry["name"] for entry in listed if entry["type"].startswith("child<"))
 
     def descriptors(self):
-        """Return what its descriptors stand for."""
-        return [str(fd.readlink()) for fd in Path(f"/proc/{self.process.pid}/fd").iterdir()]
+        """Return what its descriptors stand for; one that is closed between listing and reading is none."""
+        found = []
+        for fd in Path(f"/proc/{self.process.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found.append(str(fd.readlink()))
+        return found
 
     def run_part(self, *parts):
         """Plug parts."""
