@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path, PosixPath
@@ -30,13 +32,14 @@ class Followed(NamedTuple):
 def follow(path: str, vm: str | None, stop: threading.Event) -> Followed:
     """Return the records of a trace, or of its VM of that name: all there are, then those that come, until ``stop`` is set.
 
-    Records of a log end too when its writer closes it. A foreign file is followed as the file it is: what is
-    renamed away or cut is not noticed. Raises BadInput where the path is no file that can be followed, or tells of
-    several VMs, ``vm`` names none of them, and in this format more can't be told apart as they come.
+    Records of a log end too when its writer closes it. A foreign file that is renamed, as logrotate does, is read to
+    its end, and on in the file that takes its name. Raises BadInput where the path is no file that can be followed,
+    or tells of several VMs, ``vm`` names none of them, and in this format more can't be told apart as they come; and
+    while following, where the file was cut (logrotate's ``copytruncate``): what stood there may not have been read.
     """
     grows = Path(path).is_file() and not is_compressed(_head(path))
     if grows and not looks_like_log(TraceFile.at(path).head()):
-        growth = _Growth(stop)
+        growth = _Growth(path, stop)
         growing = _Growing(path)
         growing.growth = growth
         file = TraceFile(growing, path)
@@ -91,8 +94,8 @@ def _head(path: str) -> bytes:
 class _Growth:
     """Counts how often a file is opened, so that the last pass of a reading, and only that, waits at the end."""
 
-    def __init__(self, stop: threading.Event) -> None:
-        self.stop = stop
+    def __init__(self, path: str, stop: threading.Event) -> None:
+        self._path, self._stop = path, stop
         self.opened = 0
         #: Which opening waits; 0: none.
         self.waits = 0
@@ -100,7 +103,7 @@ class _Growth:
     def open(self, raw: IO[bytes]) -> IO[bytes]:
         """Return the file as it is to be read."""
         self.opened += 1
-        return cast("IO[bytes]", _Waiting(raw, self.stop)) if self.opened == self.waits else raw
+        return cast("IO[bytes]", _Waiting(self._path, raw, self._stop)) if self.opened == self.waits else raw
 
 
 class _Growing(PosixPath):
@@ -117,15 +120,28 @@ class _Growing(PosixPath):
 class _Waiting:
     """A file whose end is not the end."""
 
-    def __init__(self, raw: IO[bytes], stop: threading.Event) -> None:
-        self._raw, self._stop = raw, stop
+    def __init__(self, path: str, raw: IO[bytes], stop: threading.Event) -> None:
+        self._path, self._raw, self._stop = path, raw, stop
         self.seek, self.tell = raw.seek, raw.tell
 
     def read(self, size: int) -> bytes:
-        """Return up to ``size`` bytes; wait for them at the end of the file."""
+        """Return up to ``size`` bytes; wait for them at the end of the file. Raises BadInput where it was cut."""
         while not (data := self._raw.read(size)) and not self._stop.wait(_POLL):
-            pass
+            self._turn()
         return data
+
+    def _turn(self) -> None:
+        """Go on in the file that has taken this one's name, once somebody writes there."""
+        here = os.fstat(self._raw.fileno())
+        if here.st_size < self._raw.tell():
+            seen = f"it was cut to {here.st_size} bytes, which may have lost lines: follow it anew"
+            raise BadInput(self._path, expected="a file that grows", seen=seen)
+        with contextlib.suppress(FileNotFoundError):
+            there = Path(self._path).stat()
+            # What was written before the writer turned is in the old file by now.
+            if there.st_size and not os.path.samestat(here, there) and here.st_size == self._raw.tell():
+                self._raw.close()
+                self._raw = Path(self._path).open("rb")  # noqa: SIM115 (closed with this)
 
     def __enter__(self) -> Self:
         return self

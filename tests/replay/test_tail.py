@@ -180,3 +180,38 @@ def test_the_last_event_is_not_waited_with(tmp_path):
         file.write(line.format("RESUME"))
     assert next(records)[1].body["qmp"] == {"event": "RESUME"}
     stop.set()
+
+
+def test_a_renamed_file_is_read_on_in_the_one_that_takes_its_name(tmp_path):
+    """What is written to the old file after it was renamed comes first, then what stands in the new one; none twice."""
+    lines = as_text(lzma.decompress(story_of("hotplug_pcie_ack").read_bytes()).splitlines(keepends=True))
+    path = tmp_path / "vm.qmp"
+    path.write_bytes(b"".join(lines[:4]))
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "whole" / "vm.qmp").write_bytes(b"".join(lines))
+    (whole,) = source.Source(str(tmp_path / "whole" / "vm.qmp")).vms
+    expected = [(whole.name, it) for it in source.records(whole)]
+    stop = threading.Event()
+    records = follow(str(path), None, stop).records
+    seen = [next(records) for _ in range(4)]
+    old = path.rename(tmp_path / "vm.qmp.1")
+    with old.open("ab") as file:
+        file.write(b"".join(lines[4:6]))
+    path.touch()
+    seen += [next(records) for _ in range(2)]
+    path.write_bytes(b"".join(lines[6:]))
+    seen += [next(records) for _ in expected[len(seen) :]]
+    stop.set()
+    seen += records
+    assert seen == expected
+
+
+def test_a_file_that_was_cut_is_told(tmp_path):
+    """Lines may have been cut away unread, so that following ends with a clear error, not in silence."""
+    path = tmp_path / "vm.qmp"
+    path.write_bytes(b'{"execute": "stop"}\n{"return": {}}\n{"execute": "cont"}\n')
+    records = follow(str(path), None, threading.Event()).records
+    assert [next(records)[1].kind for _ in range(2)] == ["segment", "command"]
+    path.write_bytes(b'{"return": {}}\n')
+    with pytest.raises(BadInput, match=r"vm.qmp.* expected a file that grows, saw it was cut to 15 bytes"):
+        list(records)
