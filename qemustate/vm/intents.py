@@ -106,7 +106,9 @@ def unplug(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], sin
             return None
         if cell.cause == "guest refused":
             return "guest", cell.refused
-        return ("qemu", "a reset made QEMU forget the request") if cell.cause == "reset" else None
+        # What was asked back is there for certain only after a reset, which leaves it to a query to tell whether it had left before.
+        forgotten = cell.cause in ("reset", "query")
+        return ("qemu", "a reset made QEMU forget the request") if forgotten else None
 
     def announced(vm: VM) -> bool:
         # It has left the machine; what it had is free when DEVICE_DELETED says so, which may be lost.
@@ -114,7 +116,8 @@ def unplug(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], sin
         return cell is None or cell.belief != vm.watch.device.bit["leaving"]
 
     def doubt(vm: VM) -> bool:
-        # Its DEVICE_DELETED may have come: one that may have been an earlier bearer's, or that nobody heard.
+        # Its DEVICE_DELETED may have come: one that may have been an earlier bearer's, or that nobody heard. Or a reset
+        # made QEMU forget the request, unless the device had left before.
         names = device_names(vm, subject)
         return "gone" in names and len(names) > 1
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from qemustate.statemachine import guards
+from qemustate.statemachine.observer import observer
+
 OLD, NEW = (7, 2, 22), (10, 0, 2)
 BOTH = pytest.mark.parametrize("version", [OLD, NEW], ids=["7.2", "10.0"])
 
@@ -17,6 +20,12 @@ def started(w):
 
 def deleted(w, name):
     w.event("DEVICE_DELETED", device=name, path=f"/machine/peripheral/{name}")
+
+
+def listed(w, *names):
+    """Have QEMU list its devices: the ports of the command line, and these."""
+    types = [{"name": name, "type": "child<x>"} for name in ("rp0", "rp1", *names)]
+    w.ok("qom-list", types, path="/machine/peripheral")
 
 
 def child_deleted(w, name, child="virtio-backend"):
@@ -85,14 +94,46 @@ def test_reset_completes_an_acpi_unplug(wire, q35, version):
 
 @BOTH
 def test_reset_forgets_a_native_pcie_unplug(wire, native, version):
-    """Native PCIe: the request is lost with the reset, and the device is present again."""
+    """Native PCIe: the request is lost with the reset, and a device that is listed after it is present again."""
     w = started(wire(version, native))
     w.plug("vd1")
     w.ok("device_del", id="vd1")
     assert w.device("vd1") == ("unplugging",)
     w.event("RESET", guest=False, reason="host-qmp-system-reset")
+    listed(w, "vd1")
 
     assert w.device("vd1") == ("present",)
+
+
+@BOTH
+@pytest.mark.parametrize("heard", [True, False], ids=["DEVICE_DELETED", "qom-list"])
+def test_a_reset_brings_back_nothing_that_has_left(wire, native, version, heard):
+    """Native PCIe: a reset between the removal of a device and its DEVICE_DELETED leaves it gone; until that is told it may be there."""
+    w = started(wire(version, native))
+    w.plug("vd1")
+    w.ok("device_del", id="vd1")
+    w.event("RESET", guest=False, reason="host-qmp-system-reset")
+    assert w.device("vd1") == ("gone", "present")
+    if not heard:
+        listed(w)
+        assert w.device("vd1") == ("gone",)
+    child_deleted(w, "vd1")
+    assert w.device("vd1") == ("gone",)
+    deleted(w, "vd1")
+
+    assert w.device("vd1") == ("gone",)
+    assert not w.rules
+
+
+@pytest.mark.parametrize("kind", guards.DEVICE_KINDS)
+def test_whatever_the_bus_a_device_that_has_left_stays_away(kind):
+    """The row of a reset for a device that has left, unannounced, is that of every kind."""
+    watcher = observer("device", None)
+    profile = sum((guards.held if it == kind else guards.denied)(it) for it in guards.DEVICE_KINDS)
+    after = watcher.image("RESET", watcher.of(("ejected",)), profile)
+
+    assert watcher.inner_names(after.belief) == ("leaving",)
+    assert not after.impossible
 
 
 @BOTH
@@ -381,6 +422,8 @@ def test_behind_a_bridge_a_reset_drops_the_request(wire, q35, argv):
     w.ok("device_del", id="r1")
     assert w.device("r1") == ("unplugging",)
     w.event("RESET", guest=False, reason="host-qmp-system-reset")
+    assert w.device("r1") == ("gone", "present")
+    listed(w, "r1", "br0")
 
     assert w.device("r1") == ("present",)
 

@@ -164,6 +164,9 @@ class Model:
         self.move(it.walker, "return device_del", it.kind)
         if it.walker.state == "leaving":
             self._left(it)
+        elif it.kind == "pcie" and self.dice.random() < 0.3:
+            self.move(it.walker, "")  # a slot that no guest has powered is emptied at once
+            self._left(it)
         elif self.runs:
             self.later(self._guest, it, self.dice.choice(("ejects", "refuses", "does nothing")))
 

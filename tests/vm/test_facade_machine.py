@@ -3,8 +3,7 @@
 It is driven against a real QEMU, and, longer and with dice of its own, against a program that poses as one (``support/simulated_qemu.py``).
 
 ``QEMUSTATE_ROUGH=1`` loses answers as well: connections are cut, and VMs let go of, while something is under way. That is known to
-fail now and then: where a connection is cut just as a VM is adopted, a job that goes on is given up as unknown; and on 7.2 a slot that
-the guest never powered is emptied at once, where a reset right after is believed to keep its device.
+fail now and then: where a connection is cut just as a VM is adopted, a job that goes on is given up as unknown.
 """
 
 import asyncio

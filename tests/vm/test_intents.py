@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from support.wire import PORTS, Q35, Wire
+import pytest
+from support.wire import NATIVE, PORTS, Q35, Wire
 
 from qemustate.vm.intents import made_again
 
@@ -56,3 +57,26 @@ def test_an_unplug_is_in_doubt_when_its_event_may_have_been_anothers():
     w.ok("qom-list", [{"name": "rp0", "type": "child<x>"}], path="/machine/peripheral")
     assert intent.done(w.vm)
     assert not intent.doubt(w.vm)
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_after_a_reset_qemu_is_asked_whether_the_device_had_left(stays):
+    """Native PCIe: a reset puts an unplug in doubt; listed, it is refused by the reset, else it is done."""
+    w = Wire(argv=[*Q35, *NATIVE, *PORTS])
+    cont = w.send("cont")
+    w.event("RESUME")
+    w.answer(cont)
+    w.plug("rng0", "virtio-rng-pci")
+    intent = begin(w, "unplug", "rng0", ("device_del", {"id": "rng0"}))
+    w.ok("device_del", id="rng0")
+    assert not intent.doubt(w.vm)
+    w.event("RESET", guest=True, reason="guest-reset")
+    assert intent.doubt(w.vm)
+    assert not intent.done(w.vm)
+    assert intent.refused(w.vm) is None
+    names = ("rp0", "rng0") if stays else ("rp0",)
+    w.ok("qom-list", [{"name": it, "type": "child<x>"} for it in names], path="/machine/peripheral")
+
+    assert not intent.doubt(w.vm)
+    assert intent.done(w.vm) is not stays
+    assert (intent.refused(w.vm) == ("qemu", "a reset made QEMU forget the request")) is stays

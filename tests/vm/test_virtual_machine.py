@@ -145,6 +145,69 @@ def test_a_silent_guest_holds_up_only_its_own_device(q35, tmp_path):
     run(scenario)
 
 
+#: Buses whose slots have power of their own to switch, by what provides them: the port's or bridge's driver, and where a device goes.
+POWERED = {
+    "pcie": (["-device", "pcie-root-port,id=slots"], {"bus": "slots"}),
+    "shpc": (["-device", "pcie-pci-bridge,id=slots"], {"bus": "slots", "addr": "1"}),
+}
+
+
+def in_a_slot(bus, qemu):
+    """Return a command line with such a bus, and the parts of a device on it."""
+    argv, place = POWERED[bus]
+    return (
+        [qemu.binary, *qemu.args, "-machine", "q35,accel=tcg", "-S", "-display", "none", "-nodefaults", *NATIVE, *argv],
+        (
+            Object({"qom-type": "rng-random", "id": "source", "filename": "/dev/urandom"}),
+            Device(driver="virtio-rng-pci", id="rng", rng="source", **place),
+        ),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("bus", POWERED)
+def test_a_reset_brings_back_no_device_that_has_left(qemu, tmp_path, bus):
+    """A slot that no guest has powered is emptied at once: a reset before DEVICE_DELETED undoes nothing, and the backend goes too."""
+    argv, parts = in_a_slot(bus, qemu)
+
+    async def scenario(log):
+        async with VirtualMachine.launch(argv, log=log) as vm:
+            await vm.resume()
+            await vm.plug(*parts)
+            unplug, reset = vm.unplug("rng"), vm.reset()
+            await unplug
+            await reset
+            assert vm.state.device("rng") == "gone"
+            assert vm.state["objects"]["source"]["is"] == "gone"
+            assert "source" not in [it["name"] for it in await vm.execute("qom-list", {"path": "/objects"})]
+
+    def reset_came_first(log):
+        run(scenario, log)
+        events = [it.body["qmp"]["event"] for it in LogReader(log) if it.kind == "event"]
+        return next(it for it in events if it in ("RESET", "DEVICE_DELETED")) == "RESET"
+
+    assert any(reset_came_first(tmp_path / str(number)) for number in range(5))
+
+
+@pytest.mark.parametrize("bus", POWERED)
+def test_an_unplug_that_a_reset_made_qemu_forget_is_refused(qemu, tmp_path, bus):
+    """A device in a slot with power waits for its guest; a reset takes the request back, and device and backend stay."""
+    argv, parts = in_a_slot(bus, qemu)
+
+    async def scenario():
+        async with VirtualMachine.launch(argv, log=tmp_path / "log") as vm:
+            await vm.plug(*parts)
+            await vm.reset()  # which gives power to a slot that is not empty
+            unplug = vm.unplug("rng")
+            await unplug.taken()
+            await vm.reset()
+            with pytest.raises(OperationRefused, match="a reset made QEMU forget"):
+                await unplug
+            assert vm.state.device("rng") == "present"
+            assert vm.state["objects"]["source"]["is"] == "present"
+
+    run(scenario)
+
+
 def test_the_same_plug_twice_is_one(argv, tmp_path):
     """A second plug of the same parts joins the first; another one under the same id is refused before anything is sent."""
 

@@ -5,7 +5,7 @@ the request was accepted, never that the device is gone: gone is DEVICE_DELETED 
 lies the guest, and the rule of its bus:
 
 * **native PCIe** (hw/pci/pcie.c): the guest is told by the attention button and ejects after 5 s. A slot that was
-  never powered (plugged while the vCPUs stood still) is emptied at once. A reset forgets the request.
+  never powered (plugged while the vCPUs stood still, or into a guest that does not listen) is emptied at once. A reset forgets the request.
 * **SHPC** (hw/pci/shpc.c), the controller of a conventional bridge: the same, but a request is never refused.
 * **ACPI** (hw/acpi/pcihp.c): the guest ejects when it has handled the event. A reset completes what is pending.
 * **SCSI, USB, virtio-serial** (hw/core/qdev.c): the device goes with the command; only the event is late, and the
@@ -19,6 +19,9 @@ again before the event of its earlier bearer has come is told apart by counting 
 
 While the VM migrates away QEMU refuses ``device_add`` (system/qdev-monitor.c: device_add not allowed while migrating), a hidden
 device's excepted.
+
+A reset forgets a request, not its outcome: a device that had left before is gone, and DEVICE_DELETED comes after RESET.
+Until then, or until ``qom-list`` tells, a reset leaves both possible.
 
 Hidden states. ``present-off``: in a slot that has no power yet. ``ejected``: left the machine, not announced yet;
 shows as ``unplugging``. ``leaving``: certainly left, DEVICE_DELETED still to come; shows as ``gone``.
@@ -110,7 +113,7 @@ _ROWS: list[Row] = [
     *rows("RESET", "unplugging", "present", when="cpu", cause="reset", ref="hw/acpi/cpu.c"),
     *rows("RESET", "unplugging", "present", when="dimm", cause="reset", ref="hw/acpi/memory_hotplug.c"),
     *rows("RESET", "unplugging", "present leaving unplugging", when="other", cause="reset", ref="hw/ppc/spapr_drc.c, hw/s390x: each its own rule"),
-    *rows("RESET", "ejected", "leaving", when="acpi", cause="reset", ref=f"{_PCIHP} acpi_pcihp_reset()"),
+    *rows("RESET", "ejected", "leaving", cause="reset", ref="hw/core/qdev.c device_unparent(): it has left its bus, and a reset brings nothing back"),
     *rows("RESET", "present-off", "present", cause="reset", ref="hw/pci/pcie.c pcie_cap_slot_reset(), hw/pci/shpc.c shpc_reset(): occupied slots get power"),
     *rows("RESET", "present planned adding hidden leaving gone", "="),
     # --- told by a query
