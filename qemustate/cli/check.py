@@ -6,7 +6,7 @@ import argparse
 from collections import Counter
 from typing import Any
 
-from qemustate.cli.common import Progress, complain, print_json
+from qemustate.cli.common import Progress, complain, print_json, say
 from qemustate.cli.common import add_parser as add
 from qemustate.cli.replay import tell_skipped
 from qemustate.errors import QemustateError
@@ -87,7 +87,7 @@ def _source(source: Source) -> dict[str, Any]:
 
 def _text(trace: Trace, report: Report) -> None:
     for group in report.groups:
-        print(f"{trace.shown}: {group.line()}")
+        say(f"{trace.shown}: {group.line()}")
         for line in group.records():
             print(line)
     counts = Counter(it.severity for it in report.findings)
@@ -95,11 +95,11 @@ def _text(trace: Trace, report: Report) -> None:
         f"{counts[name]} {name}{'' if counts[name] == 1 else 's'}"
         for name in ("violation", "warning", "note")
     )
-    print(f"{trace.shown}: {report.vm.seq} records, {told}")
+    say(f"{trace.shown}: {report.vm.seq} records, {told}")
     if report.not_checked:
         unchecked = ", ".join(
             f"{it['rule']} (needs {' and '.join(it['needs'])})" for it in report.not_checked
         )
-        print(f"{trace.shown}: not checked: {unchecked}")
+        say(f"{trace.shown}: not checked: {unchecked}")
     if trace.ending():
-        print(f"{trace.shown}: {trace.ending()}")
+        say(f"{trace.shown}: {trace.ending()}")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import sys
 import time
 from typing import Any, Final, Self
+
+from qemustate.statemachine.printable import printable
 
 #: Nesting of an id beyond this is left out of JSON.
 _DEPTH: Final = 50
@@ -29,8 +32,14 @@ def add_parser(subparsers: Any, name: str, what: str, more: str) -> argparse.Arg
 
 
 def complain(text: str) -> None:
-    """Print one line on standard error."""
-    print("qemustate:", " ".join(text.split("\n")), file=sys.stderr)
+    """Print one line on standard error, if that can be written."""
+    with contextlib.suppress(OSError):
+        print(printable(" ".join(["qemustate:", *text.split("\n")])), file=sys.stderr)
+
+
+def say(text: str) -> None:
+    """Print one line on standard output, whatever the text."""
+    print(printable(text))
 
 
 class Progress:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from qemustate.cli.common import add_parser as add
-from qemustate.cli.common import print_json
+from qemustate.cli.common import print_json, say
 from qemustate.replay.diff import Difference, Side, diff
 
 _MORE = """\
@@ -58,13 +58,14 @@ def _plain(it: Difference) -> dict[str, Any]:
 
 
 def _text(it: Difference) -> None:
-    print(f"vm {it.vm}: first difference in {it.lane}, after {it.alike} records alike")
+    say(f"vm {it.vm}: first difference in {it.lane}, after {it.alike} records alike")
     for side in (it.a, it.b):
-        print(f"{side.trace}: {side.line or _nothing(side, it.lane)}")
+        say(f"{side.trace}: {side.line or _nothing(side, it.lane)}")
     for state in it.states:
-        print(f"  {state}")
+        say(f"  {state}")
     for side in (it.a, it.b):
-        print(f"\n{side.trace}:")
+        print()
+        say(f"{side.trace}:")
         for line in side.told:
             print(line)
 

@@ -6,6 +6,7 @@ import threading
 from contextlib import suppress
 from functools import partial
 
+from qemustate.cli.common import say
 from qemustate.cli.lines import Changes
 from qemustate.replay.subject import Subject
 from qemustate.replay.tail import follow as records_of
@@ -42,6 +43,6 @@ class _Output:
     def line(self, name: str, line: str) -> None:
         """Print a line about the VM of that name."""
         if self._last not in ("", name):
-            print(f"vm {name}:")
+            say(f"vm {name}:")
         self._last = name
         print(line, flush=True)

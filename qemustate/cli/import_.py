@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-from qemustate.cli.common import Progress, complain
+from qemustate.cli.common import Progress, complain, say
 from qemustate.cli.common import add_parser as add
 from qemustate.cli.replay import tell_skipped
 from qemustate.errors import BadInput, RecordingFailed
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         raise
     for trace, path, count in zip(traces, outputs, records, strict=True):
         lacks = f"; lacks {', '.join(trace.lacks)}" if trace.lacks else ""
-        print(f"{path}: {count} records of VM {trace.name} from {trace.format}{lacks}")
+        say(f"{path}: {count} records of VM {trace.name} from {trace.format}{lacks}")
     for trace in traces:
         tell_skipped(trace)
     left_out = sum(trace.skipped.count for trace in traces)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from qemustate.cli.common import add_parser as add
-from qemustate.cli.common import complain
+from qemustate.cli.common import complain, say
 from qemustate.events.observe import parsed
 from qemustate.events.reader import LogReader
 from qemustate.events.recovery import Mode, Report, repair, verify
@@ -84,7 +84,7 @@ def _stat(args: argparse.Namespace) -> int:
     }
     for name, text in told.items():
         if text:
-            print(f"{name:<8} {text}")
+            say(f"{name:<8} {text}")
     return 0
 
 
@@ -106,22 +106,20 @@ def _repair(args: argparse.Namespace) -> int:
     report = repair(args.log, mode, args.output)
     _tell(report)
     if mode is Mode.SKIP_DAMAGE:
-        print(f"{args.output}: written")
+        say(f"{args.output}: written")
     else:
-        print(f"{args.log}: {'nothing to repair' if report.sound else 'cut at its last whole record'}")
+        say(f"{args.log}: {'nothing to repair' if report.sound else 'cut at its last whole record'}")
     return 0
 
 
 def _tell(report: Report) -> None:
     """Print a line for each damage, and a summary."""
     for fault in report.faults:
-        print(fault)
+        say(str(fault))
     segments = f"{report.segments} segment{'' if report.segments == 1 else 's'}"
     ending = "closed" if report.closed else "not closed"
     lost = f", {report.lost} lost between them" if report.lost else ""
-    print(
-        f"{report.path}: {report.records} whole records{lost}, {report.bytes} bytes in {segments}, {ending}"
-    )
+    say(f"{report.path}: {report.records} whole records{lost}, {report.bytes} bytes in {segments}, {ending}")
 
 
 def _cat(args: argparse.Namespace) -> int:
@@ -146,7 +144,7 @@ def _export(args: argparse.Namespace) -> int:
         complain(str(reader.tail))
     if left:
         complain(f"{args.log}: qmp-jsonl has no place for {_counts(left)}")
-    print(f"{args.output}: written")
+    say(f"{args.output}: written")
     return 0
 
 

@@ -117,7 +117,8 @@ def guarded(argv: Sequence[str]) -> int:
 
 def run() -> NoReturn:
     """Run the command as a program."""
-    # Whoever started us may have closed these; then nobody reads them.
+    # Whoever started us may have closed these; then nobody writes or reads them.
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115, PTH123
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
     for stream in (sys.stdout, sys.stderr):
@@ -125,9 +126,13 @@ def run() -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     status = guarded(sys.argv[1:])
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read our output is gone; the interpreter would complain when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            # Whoever read it is gone, or its disk is full; the interpreter would complain when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if status == 0 and not isinstance(error, BrokenPipeError):
+                complain(f"{stream.name}: {error.strerror}")
+                status = 2
     raise SystemExit(status)

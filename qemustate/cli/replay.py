@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from qemustate.cli.common import Progress, complain, print_json
+from qemustate.cli.common import Progress, complain, print_json, say
 from qemustate.cli.common import add_parser as add
 from qemustate.cli.follow import follow
 from qemustate.cli.lines import Changes
@@ -95,7 +95,7 @@ def _lives(told: list[tuple[Trace, Life]], source: Source, *, as_json: bool) -> 
         _document(source, [{"name": it.name, "life": msgspec.to_builtins(life)} for it, life in told])
     for trace, life in told:
         if len(told) > 1 and not as_json:
-            print(f"vm {trace.name}:")
+            say(f"vm {trace.name}:")
         for line in () if as_json else life.lines():
             print(line)
         tell_skipped(trace)
@@ -114,7 +114,7 @@ def _text(trace: Trace, until: Until, only: Subject | None) -> None:
     print(f"{lines.records} records, {lines.shown} of them changed {'something' if only is None else 'it'}")
     tell_skipped(trace)
     if until == Until() and trace.ending():
-        print(f"{trace.shown}: {trace.ending()}")
+        say(f"{trace.shown}: {trace.ending()}")
 
 
 def tell_skipped(trace: Trace) -> None:

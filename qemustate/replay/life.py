@@ -15,6 +15,7 @@ from qemustate.replay.subject import COLLECTIONS, Subject
 from qemustate.statemachine import describe, guards, progress
 from qemustate.statemachine.fold import apply
 from qemustate.statemachine.observer import Observer
+from qemustate.statemachine.printable import printable
 from qemustate.statemachine.state import BACKENDS, VM, Cell, DeviceCell, iso
 
 #: Machine and state -> what it waits for, ``{since}`` when. The state is the table's own, hidden ones included.
@@ -83,7 +84,7 @@ class Life(msgspec.Struct, frozen=True):
         yield from (step.line for step in self.steps)
         yield ""
         yield from self.state
-        yield from (f"  still missing: {it}" for it in self.missing)
+        yield from (printable(f"  still missing: {it}") for it in self.missing)
 
 
 class _Unknown(BadInput):

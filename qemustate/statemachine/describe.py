@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from qemustate.events.observe import parsed
 from qemustate.events.records import MESSAGE_KINDS
+from qemustate.qmp.jsontext import print_qemu
 from qemustate.statemachine import progress
+from qemustate.statemachine.printable import printable
 from qemustate.statemachine.state import BACKENDS, VM, Cell, Change, DeviceCell, JobCell, iso
 
 #: How much of a value a line shows.
@@ -20,17 +22,20 @@ _WIDTH: Final = 60
 
 def value(it: Any) -> str:
     """Return a value as compact JSON, shortened in the middle of nowhere with ``...``."""
-    text = (
-        it
-        if isinstance(it, str) and it.isprintable() and " " not in it
-        else json.dumps(it, separators=(",", ":"), default=repr)
-    )
+    text = it if isinstance(it, str) and it.isprintable() and " " not in it else _json(it)
     return text if len(text) <= _WIDTH else text[: _WIDTH - 3] + "..."
+
+
+def _json(it: Any) -> str:
+    try:
+        return json.dumps(it, separators=(",", ":"), default=repr)
+    except RecursionError:  # QEMU takes and prints 1,024 levels (json-parser.c)
+        return print_qemu(it).decode()
 
 
 def sentence(it: Any) -> str:
     """Return a sentence of QEMU's whole, on one line."""
-    text = str(it)
+    text = it if isinstance(it, str) else value(it)
     return text if text.isprintable() else json.dumps(text)
 
 
@@ -125,27 +130,29 @@ def line(seq: int, time: int, text: str, changes: list[str]) -> str:
     """Return a timeline's line: number, time, record, and what it changed."""
     clock = (iso(time) or "")[11:23] or "-"
     after = f"   [{'; '.join(changes)}]" if changes else ""
-    return f"{seq:>6} {clock:>12} {text}{after}"
+    return printable(f"{seq:>6} {clock:>12} {text}{after}")
 
 
 def finding(it: dict[str, Any]) -> str:
     """Return one finding's line."""
     subject = f" {it['subject']}" if it["subject"] else ""
-    return f"{it['severity']} at {it['seq']}: {it['rule']}{subject}: {it['message']}"
+    return printable(f"{it['severity']} at {it['seq']}: {it['rule']}{subject}: {it['message']}")
 
 
 def state(vm: VM, wanted: Callable[[str, str], bool] | None = None) -> Iterator[str]:
     """Yield the lines of a VM's state, or of the machines of it that are ``wanted``, by machine and name."""
-    yield f"vm {vm.name}, after record {vm.seq}" + (f" at {iso(vm.time)}" if vm.time else "")
+    yield printable(f"vm {vm.name}, after record {vm.seq}" + (f" at {iso(vm.time)}" if vm.time else ""))
     for machine, name, text in _state(vm):
         if wanted is None or wanted(machine, name):
-            yield f"  {machine:<10} {name + ': ' if name else ''}{text}"
+            yield printable(f"  {machine:<10} {name + ': ' if name else ''}{text}")
     if wanted is None:
         for correlation, body in vm.intents.items():
             late = ", overdue" if body.get("overdue") else ""
-            yield f"  operation  {_intent({**body, 'correlation': correlation})} since {body['seq']}{late}"
+            yield printable(
+                f"  operation  {_intent({**body, 'correlation': correlation})} since {body['seq']}{late}"
+            )
         for seq, name, _, identifier in [*vm.pending.values(), *vm.unanswered.values()]:
-            yield f"  pending    {name} (record {seq}, id {value(identifier)})"
+            yield printable(f"  pending    {name} (record {seq}, id {value(identifier)})")
 
 
 def _state(vm: VM) -> Iterator[tuple[str, str, str]]:

@@ -135,6 +135,28 @@ def test_an_output_that_is_gone_from_the_start():
     assert done.stderr.count("\n") <= 1
 
 
+@pytest.mark.parametrize("words", [("replay", QUIT), ("replay", QUIT, "--json"), ("--version",)], ids=str)
+@pytest.mark.parametrize("buffered", ["", "1"])
+def test_an_output_that_is_full(words, buffered):
+    """Where the output cannot be written, that is one line and status 2, however it is buffered."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*PROGRAM, *map(str, words)],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60, env={**os.environ, "PYTHONUNBUFFERED": buffered},
+        )  # fmt: skip
+    if (words, buffered) != (("--version",), "1"):  # argparse says nothing when it cannot print
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "No space left on device" in done.stderr
+
+
+def test_an_input_that_is_closed():
+    """A closed standard input is an empty one."""
+    done = subprocess.run(
+        ["sh", "-c", '"$@" <&-', "sh", *PROGRAM, "replay", "-"], capture_output=True, text=True, check=False
+    )
+    assert one_line(done) == "qemustate: -: expected a trace, saw an empty file\n"
+
+
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (BrokenPipeError(32, "x"), 141)])
 def test_leaving_early_is_quiet(monkeypatch, capsys, error, status):
     """Control-C and a pipe that broke end as a shell expects, without a word."""
@@ -187,6 +209,9 @@ PARTS = [
     b'{"t": 1, "dir": "rx", "raw": "{\\"event\\": \\"RESUME\\"}"}\n', b'{"t": 1e12, "dir": "tx", "raw": "{"}\n',
     b'handle_qmp_command mon 0x1 req: {"execute": "cont"}\n', b'monitor_qmp_respond mon 0x1 resp: {"return": 1}\n',
     b"\x95\x01\x00\xa7segment", b"\xff", b"{", b"[" * 2000,
+    b'{"return": %s}\n' % (b"[" * 1100 + b"]" * 1100), b'{"error": {"class": %s}}\n' % (b"[" * 1100 + b"]" * 1100),
+    b'{"execute": "device_del\\n", "arguments": {"id": "a\\u001b[2J\\n"}}\n', b'{"error": {"class": "\\u0007", "desc": "\\n"}}\n',
+    b'{"event": "DEVICE_DELETED", "data": {"device": "\\u009b\\u202e", "path": "/\\n"}}\n',
 ]  # fmt: skip
 
 
@@ -205,6 +230,7 @@ def test_any_bytes_end_in_a_status(tmp_path, capsys, content, json):
         captured = capsys.readouterr()
         assert status in (0, 1, 2)
         assert "internal error" not in captured.err
+        assert all(line.isprintable() for line in (captured.out + captured.err).split("\n"))
         assert (status == 2) <= (captured.err != "")
 
 

@@ -36,9 +36,13 @@ class Skipped:
     def __init__(self) -> None:
         self.count = 0
         self.first: list[tuple[str, int, str]] = []
+        self._last = ("", 0)
 
     def add(self, file: str, line: int, why: str) -> None:
-        """Count one line of a file, with a word why."""
+        """Count one line of a file, with a word why; the next thing that is wrong with it does not count."""
+        if (file, line) == self._last:
+            return
+        self._last = file, line
         self.count += 1
         if len(self.first) < SHOWN:
             self.first.append((file, line, why))

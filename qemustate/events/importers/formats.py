@@ -138,5 +138,5 @@ def read(form: Format, found: Found, shown: str, skipped: Skipped) -> Iterator[E
         if entry[0] in form.proof:
             yield from entries
             return
-    seen = f"{skipped.count} lines that are none" if skipped.count else "none"
+    seen = f"none; {next(skipped.lines())}" if skipped.count else "none"
     raise BadInput(shown, expected=f"QMP messages ({form.name})", seen=seen)
