@@ -56,9 +56,11 @@ class Syncer:
         stopping = False
         while not stopping:
             self._wake.wait()
-            stopping = self._stop.wait(_WAIT)
-            # In this order: a write after the flag is cleared wakes us again, one before it is synced below.
+            self._stop.wait(_WAIT)
+            # In this order: a write after the flag is cleared wakes us again, one before it is synced below; and
+            # so with the end, which is asked for before we are woken for it.
             self._wake.clear()
+            stopping = self._stop.is_set()
             self._dirty = False
             self._sync_all()
 

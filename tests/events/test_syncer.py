@@ -71,3 +71,35 @@ def test_a_directory_is_synced(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError):
         sync_directory(tmp_path / "file")
+
+
+def test_the_end_is_not_missed_between_two_waits(tmp_path, monkeypatch):
+    """Whoever ends the thread just as it has waited long enough is not left to wait for it for ever."""
+    ended = threading.Event()
+
+    class LastMoment(threading.Event):
+        """An event that is set as soon as nobody waits for it any more."""
+
+        def wait(self, timeout=None):
+            was = super().wait(0)
+            ending.start()
+            assert ended.wait(30)
+            return was
+
+    with (tmp_path / "file").open("wb") as file:
+        syncer = Syncer(file.fileno(), lambda error: pytest.fail(str(error)))
+        syncer._stop = LastMoment()
+        wake, woken = syncer._wake.set, threading.Event()
+
+        def wake_up():
+            wake()
+            if woken.is_set():
+                ended.set()
+            woken.set()
+
+        monkeypatch.setattr(syncer._wake, "set", wake_up)
+        ending = threading.Thread(target=syncer.stop, daemon=True)
+        syncer.touch()
+        assert ended.wait(30)
+        ending.join(30)
+        assert not ending.is_alive()
