@@ -21,6 +21,9 @@ other       DEVICE_DELETED   DEVICE_DELETED    DEVICE_DELETED   join            
 handed to a device (``vhostfd``) or its backends are closed with their owner: a device's with its DEVICE_DELETED, a backend's
 with its removal.
 
+DEVICE_DELETED comes when QEMU finalizes the device, an RCU grace period after it left (``hw/core/qdev.c``). Under TCG a vCPU that
+spins with its interrupts off ends none (``util/rcu.c`` wait_for_readers()): until it is stopped, QEMU holds what has left.
+
 Source: QEMU ``hw/core/qdev-hotplug.c``, ``hw/pci/pcie.c``, ``hw/pci/shpc.c``, ``hw/acpi/{pcihp,cpu,memory_hotplug}.c``,
 ``hw/s390x/css-bridge.c``, ``hw/ppc/spapr.c``, and what QEMU 7.2 and 10.0 were seen to do.
 """

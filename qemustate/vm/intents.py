@@ -30,8 +30,8 @@ class Intent(msgspec.Struct, frozen=True):
     ``done`` and ``refused`` are asked after every record. ``ask`` is a query that tells where no event does: it is asked
     when the deadline has passed, with ``poll`` or in ``doubt`` (no event will tell) again and again, and with ``confirm`` before it is believed to be done. ``reason`` is
     the member of its answer that says why it was refused.
-    ``then`` is sent when it is done, and is part of it; ``tidy`` however it ended. ``announced`` is worth waiting for a moment
-    when it is done.
+    ``then`` is sent when it is done, and is part of it; ``tidy`` however it ended. ``announced`` is waited for
+    when it is done: for as long as it takes, or with ``poll``, where no event may come, for a moment.
     ``recovery`` is what a new process does with it: take back what was done so far, send again what it cannot see
     to be done, or only watch, where a step that was never sent means that nothing will come of it. ``going`` says that QEMU is at it,
     where only watching makes sense. ``sets`` names what the last request decides, so that an earlier one is not sent again, and
@@ -111,7 +111,7 @@ def unplug(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], sin
         return ("qemu", "a reset made QEMU forget the request") if forgotten else None
 
     def announced(vm: VM) -> bool:
-        # It has left the machine; what it had is free when DEVICE_DELETED says so, which may be lost.
+        # It has left the machine; what it had is free when DEVICE_DELETED says so, or may have said so unheard.
         cell = vm.devices.get(subject)
         return cell is None or cell.belief != vm.watch.device.bit["leaving"]
 

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 #: Seconds between one question and the next where QEMU does not tell by itself.
 _ASKING: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
-#: Seconds that the announcement of what is known may take (an RCU grace period: hw/core/qdev.c device_finalize()).
+#: Seconds for which the announcement of what is known is waited for where it may never come. Where it does it takes an RCU grace
+#: period (hw/core/qdev.c device_finalize()), which has no bound on a busy host, nor under TCG beside a vCPU that spins.
 _MOMENT: Final = 1.0
 
 
@@ -341,7 +342,7 @@ class Operations:
                 if intent.announced is not None:
                     await asyncio.wait(
                         (self.until(intent.announced), self._link.session.ended),
-                        timeout=_MOMENT,
+                        timeout=_MOMENT if intent.poll else None,
                         return_when=asyncio.FIRST_COMPLETED,
                     )
                 return

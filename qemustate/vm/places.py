@@ -31,11 +31,15 @@ def topology(vm: VM) -> Topology:
 
 
 def is_free(vm: VM, cell: DeviceCell) -> bool:
-    """Say whether the place of a device is certain to be free again, by the release table of its kind."""
+    """Say whether the place of a device is certain to be free again, by the release table of its kind.
+
+    A device whose DEVICE_DELETED may have been lost with its monitor has left all the same, and nothing more will be told of it.
+    """
     if vm.names("device", cell) != ("gone",):
         return False
     kind = hotplug_kind(cell)
-    return cell.belief == vm.watch.device.bit["gone"] or kind == "cpu" or policy(kind).place == "device_del"
+    to_come = cell.belief == vm.watch.device.bit["leaving"]
+    return not to_come or kind == "cpu" or policy(kind).place == "device_del"
 
 
 def hotplug_kind(cell: DeviceCell | None) -> str:

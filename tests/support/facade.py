@@ -249,9 +249,15 @@ class Facade(RuleBasedStateMachine):
         assert kept.keys() <= before.keys()
 
     async def _quiet(self):
-        """Wait until nothing is under way but what hangs on a guest or on a verb."""
+        """Wait until nothing is under way but what hangs on a guest or on a verb.
+
+        A guest that spins holds back the news that a device is gone.
+        """
         for operation in self.operations:
-            if operation.subject not in ASKED and operation not in self.jobs:
+            if operation.subject in SYNC and operation.intent == "unplug":
+                with contextlib.suppress(QemustateError):
+                    await self.vm.until(_ended_or_left(operation))
+            elif operation.subject not in ASKED and operation not in self.jobs:
                 with contextlib.suppress(QemustateError):
                     await operation.settled()
             elif operation.intent == "plug" or operation in self.jobs:
@@ -339,6 +345,9 @@ class Facade(RuleBasedStateMachine):
         vm = self.vm
         with contextlib.suppress(QemuGone):
             await vm._link.back()
+            # A guest that was reset in the middle of its firmware spins, and QEMU finalizes nothing meanwhile.
+            with contextlib.suppress(QemustateError):
+                await vm.pause()
             for job in [it for it in vm.operations.values() if hasattr(it, "finalize")]:
                 await self._cancel(job)
             for operation in vm.operations.values():
@@ -379,6 +388,11 @@ def _last(log, *about):
     """Return the last records of a log that are about one of these, or about anything, for who has to find out."""
     lines = [f"{it.seq} {it.time / 1e6 % 1000:.3f} {it.kind} {it.body}" for it in LogReader(log)]
     return [line[:300] for line in lines if not about or any(it in line for it in about)][-40:]
+
+
+def _ended_or_left(unplug):
+    """Return the condition that an unplug has ended, or that nothing is missing but the news of it."""
+    return lambda state: unplug.ended or state.device(unplug.subject) == "gone"
 
 
 async def _over(tasks):

@@ -22,7 +22,7 @@ from qemustate.errors import (
 )
 from qemustate.events.reader import LogReader
 from qemustate.hardware.properties import Blockdev, Device, Object
-from qemustate.vm import virtual_machine
+from qemustate.vm import operations, virtual_machine
 from qemustate.vm.helpers import Helper
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -135,6 +135,7 @@ def test_a_silent_guest_holds_up_only_its_own_device(q35, tmp_path):
             assert (again.id, again.how) == ("mine", "repeated")
             with pytest.raises(OutcomeUnknown, match=r"0\.05 s"):
                 await hasty
+            await vm.pause()  # firmware that is reset half-way may spin, and QEMU finalizes nothing then
             # With ACPI a reset completes what is pending.
             await vm.reset()
             await again
@@ -174,8 +175,9 @@ def test_a_reset_brings_back_no_device_that_has_left(qemu, tmp_path, bus):
             await vm.resume()
             await vm.plug(*parts)
             unplug, reset = vm.unplug("rng"), vm.reset()
-            await unplug
             await reset
+            await vm.pause()  # firmware that is reset half-way may spin, and QEMU finalizes nothing then
+            await unplug
             assert vm.state.device("rng") == "gone"
             assert vm.state["objects"]["source"]["is"] == "gone"
             assert "source" not in [it["name"] for it in await vm.execute("qom-list", {"path": "/objects"})]
@@ -562,6 +564,7 @@ def test_devices_find_their_places(qemu, tmp_path):
                 await unplug  # no guest answers
             with pytest.raises(NoPlace):
                 vm.plug(*rng("r2"))
+            await vm.pause()  # firmware that is reset half-way may spin, and QEMU finalizes nothing then
             await vm.reset()  # which completes it
             await unplug.settled()
             told = await vm.plug(*rng("r2"))
@@ -570,6 +573,45 @@ def test_devices_find_their_places(qemu, tmp_path):
             for it in disks:
                 await it
             assert {vm.state["devices"][f"d{number}"]["bus"] for number in range(3)} == {"scsi0.0"}
+
+    run(scenario)
+
+
+def test_an_unplug_ends_when_its_place_is_free(q35, tmp_path, monkeypatch):
+    """However late the event that frees the port, who waited for the unplug can plug the next device there."""
+    monkeypatch.setattr(operations, "_MOMENT", 0)
+
+    async def scenario():
+        async with VirtualMachine.launch(q35, log=tmp_path / "log") as vm:
+            for number in range(5):
+                await vm.plug(Device(driver="virtio-rng-pci", id=f"r{number}"))
+                unplug = vm.unplug(f"r{number}")
+                await unplug.taken()
+                await vm.reset()  # which completes it
+                await unplug
+
+    run(scenario)
+
+
+def test_a_guest_that_spins_holds_back_what_has_left(argv, tmp_path):
+    """Under TCG a vCPU that never stops keeps QEMU from letting go of a device: the unplug stays open, and ends when the vCPU stops."""
+    firmware = bytearray(64 << 10)
+    firmware[-16:-13] = b"\xfa\xeb\xfe"  # at the reset vector: cli; jmp to itself
+    (tmp_path / "firmware").write_bytes(firmware)
+
+    async def scenario():
+        async with VirtualMachine.launch(
+            [*argv, "-bios", str(tmp_path / "firmware")], log=tmp_path / "log"
+        ) as vm:
+            await vm.plug(*disk("d0"))
+            await vm.resume()
+            unplug = vm.unplug("d0", deadline=0.5)
+            with pytest.raises(OutcomeUnknown):
+                await unplug
+            assert (vm.state.device("d0"), vm.state.node("d0-node")) == ("gone", "present")
+            await vm.pause()
+            await unplug.settled()
+            assert vm.state.node("d0-node") == "gone"
 
     run(scenario)
 
