@@ -170,6 +170,20 @@ def test_an_unanswered_plug_of_a_free_id_may_have_been_done(wire):
     assert w.device("cpu1") == ("gone", "present")
 
 
+def test_an_unanswered_plug_of_an_id_that_became_free_may_have_been_done(wire):
+    """USB: the next bearer was asked for while the earlier one was there, which was gone before the answer was lost."""
+    w = wire("-device", "qemu-xhci,id=usb")
+    w.plug("tab", "usb-tablet", "usb.0")
+    unplug = w.send("device_del", id="tab")
+    w.send("device_add", id="tab", driver="usb-tablet", bus="usb.0")
+    deleted(w, "tab")
+    w.answer(unplug)
+    assert w.device("tab") == ("gone",)
+    w.put("lost", {})
+
+    assert w.device("tab") == ("gone", "present")
+
+
 def test_a_usb_device_whose_unplug_was_not_answered_is_there_or_not(wire):
     """USB devices go with the command: with the answer lost there is no unplug that is still under way."""
     w = wire("-device", "qemu-xhci,id=usb")

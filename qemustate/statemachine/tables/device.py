@@ -121,8 +121,8 @@ _ROWS: list[Row] = [
     *rows("not listed", "gone leaving hidden planned adding", "="),
     # --- unknown
     *rows("unanswered device_add", "adding planned", "gone present", ref="the answer will not come"),
-    *rows("unanswered device_add", f"{_THERE} hidden gone", "="),
-    *rows("unanswered device_add", "ejected leaving", "= present", ref="the id was free; the answer will not come"),
+    *rows("unanswered device_add", f"{_THERE} hidden", "="),
+    *rows("unanswered device_add", "ejected leaving gone", "= present", ref="the id was free, or became so; the answer will not come"),
     *rows("unanswered device_del", "present present-off", "= unplugging leaving", when="!sync", ref="the answer will not come"),
     *rows("unanswered device_del", "present present-off", "= leaving", when="sync", ref="the answer will not come"),
     *rows("unanswered device_del", "unplugging planned adding hidden ejected leaving gone", "="),
