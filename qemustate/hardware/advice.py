@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from qemustate.hardware.buses import Bus
+    from qemustate.hardware.occupancy import Occupancy
     from qemustate.hardware.properties import Device
-    from qemustate.hardware.topology import Topology
 
 
 class Objection(msgspec.Struct, frozen=True):
@@ -25,7 +25,7 @@ class Objection(msgspec.Struct, frozen=True):
     refused: bool = True
 
 
-def objections(topology: Topology, device: Device, *, cold: bool = False) -> list[Objection]:
+def objections(topology: Occupancy, device: Device, *, cold: bool = False) -> list[Objection]:
     """Return what speaks against plugging this device as it is."""
     try:
         return list(_objections(topology, device, cold=cold))
@@ -33,7 +33,7 @@ def objections(topology: Topology, device: Device, *, cold: bool = False) -> lis
         return [Objection(str(unreadable))]
 
 
-def full(topology: Topology, device: Device, family: str, *, cold: bool) -> str:
+def full(topology: Occupancy, device: Device, family: str, *, cold: bool) -> str:
     """Return why none of the buses that a device could go on has a place for it."""
     buses = topology.candidates(device, family, cold=cold)
     if not buses:
@@ -56,20 +56,20 @@ _NONE: Final = {
 }
 
 
-def _full_ports(topology: Topology, ports: list[Bus]) -> Iterator[str]:
+def _full_ports(topology: Occupancy, ports: list[Bus]) -> Iterator[str]:
     if ports:
         names = ", ".join(bus.name for bus in ports)
         holders = (it.name for bus in ports for it in topology.taken(bus.name).values())
         yield f"{'ports' if len(ports) > 1 else 'port'} {names}: occupied by {', '.join(holders)}"
 
 
-def _full_bus(topology: Topology, bus: Bus) -> str:
+def _full_bus(topology: Occupancy, bus: Bus) -> str:
     taken = topology.taken(bus.name)
     count = len({place[0] for place in taken}) if bus.family == "pci" else len(taken)
     return f"bus {bus.name} has no free {FAMILIES[bus.family].noun}: {count} taken"
 
 
-def _objections(topology: Topology, device: Device, *, cold: bool) -> Iterator[Objection]:
+def _objections(topology: Occupancy, device: Device, *, cold: bool) -> Iterator[Objection]:
     if device.id and (bearer := topology.occupants.get(device.id)):
         yield Objection(f"the id {device.id} is in use by a {bearer.device.kind}")
     family = wanted(device.kind)
@@ -98,7 +98,7 @@ def _objections(topology: Topology, device: Device, *, cold: bool) -> Iterator[O
     yield from _left_open(topology, device, cold=cold)
 
 
-def _left_open(topology: Topology, device: Device, *, cold: bool) -> Iterator[Objection]:
+def _left_open(topology: Occupancy, device: Device, *, cold: bool) -> Iterator[Objection]:
     """Say where QEMU would do badly by itself: it looks for a bus, not for a place (system/qdev-monitor.c qbus_find_recursive())."""
     taken = topology.default_bus(device)
     if "bus" not in device and taken and taken.fixed and not cold:
@@ -109,7 +109,7 @@ def _left_open(topology: Topology, device: Device, *, cold: bool) -> Iterator[Ob
         yield Objection(text, refused=False)
 
 
-def there(topology: Topology, device: Device, bus: Bus, *, cold: bool) -> Iterator[Objection]:
+def there(topology: Occupancy, device: Device, bus: Bus, *, cold: bool) -> Iterator[Objection]:
     """Say what is against the place on a bus that a device asks for; nothing if it leaves it open. Raises BadInput."""
     wish = topology.wish(device, bus)
     if wish is None:
@@ -129,7 +129,7 @@ def there(topology: Topology, device: Device, bus: Bus, *, cold: bool) -> Iterat
 
 
 def _functions(
-    topology: Topology, device: Device, bus: Bus, wish: Place, *, cold: bool
+    topology: Occupancy, device: Device, bus: Bus, wish: Place, *, cold: bool
 ) -> Iterator[Objection]:
     """Say what is against a function beside others: hw/pci/pci.c pci_init_multifunction(), do_pci_register_device()."""
     slot, function = wish
@@ -152,7 +152,7 @@ def _functions(
         yield Objection(f"{address}: no guest sees it until function 0 is plugged", refused=False)
 
 
-def _memory(topology: Topology, device: Device) -> Iterator[Objection]:
+def _memory(topology: Occupancy, device: Device) -> Iterator[Objection]:
     wanted_size = topology.sizes.get(str(device.get("memdev", "")))
     if topology.space is None or wanted_size is None:
         return
@@ -163,7 +163,7 @@ def _memory(topology: Topology, device: Device) -> Iterator[Objection]:
         )
 
 
-def _cpu(topology: Topology, device: Device) -> Iterator[Objection]:
+def _cpu(topology: Occupancy, device: Device) -> Iterator[Objection]:
     kinds = set(topology.cpus.values())
     if kinds and device.kind not in kinds:
         yield Objection(f"this machine takes CPUs of the type {', '.join(sorted(kinds))}, not {device.kind}")

@@ -195,6 +195,19 @@ def no_acpi(options: Mapping[str, Any]) -> bool:
     return options.get("acpi") in (False, "off", "no", "n", "false")
 
 
+def preferred(driver: str, *, cold: bool) -> tuple[str, ...]:
+    """Return the kinds of PCI bus on which a device is put unasked, best first."""
+    if driver == "xio3130-downstream":
+        return ("switch",)
+    if driver == "x3130-upstream":
+        return ("port",)
+    if cold:
+        return ("root",) if driver in PLUMBING else ("root", "bridge", "port")
+    if driver == "pci-bridge":
+        return ("root", "bridge")
+    return ("port", "root", "bridge")
+
+
 def _prefixed(table: Mapping[str, _T], driver: str) -> _T | None:
     return next((value for prefix, value in table.items() if driver.startswith(prefix)), None)
 

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import msgspec
 
 from qemustate.errors import BadInput
-from qemustate.hardware.buses import CPUS, DIMMS, NOT_HOT, Bus, machine_buses, no_acpi, provided, wanted
+from qemustate.hardware.buses import (
+    CPUS,
+    DIMMS,
+    NOT_HOT,
+    Bus,
+    machine_buses,
+    no_acpi,
+    preferred,
+    provided,
+    wanted,
+)
 from qemustate.hardware.places import (
     CPU_IDS,
     FAMILIES,
@@ -218,6 +228,17 @@ class Occupancy:
     def named_bus(self, device: Device) -> Bus | None:
         """Return the bus that a device names, None if it names none or it is not known."""
         return self.buses.get(str(device.get("bus", "")).rpartition("/")[2])
+
+    def candidates(self, device: Device, family: str, *, cold: bool = False) -> list[Bus]:
+        """Return the buses that a device may go on by itself, best first; where it names one, that one if it is known."""
+        if "bus" in device:
+            named = self.named_bus(device)
+            return [named] if named else []
+        buses = [bus for bus in self.buses.values() if bus.family == family]
+        if family != "pci":
+            return buses
+        kinds = preferred(device.kind, cold=cold)
+        return sorted((bus for bus in buses if bus.kind in kinds), key=lambda bus: kinds.index(bus.kind))
 
     def wish(self, device: Device, bus: Bus) -> Place | None:
         """Return the place on a bus that a device asks for, completed where QEMU completes it; None if it leaves it open.

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from qemustate.errors import NoPlace
 from qemustate.hardware.advice import full, objections, there
-from qemustate.hardware.buses import PLUMBING, Bus, wanted
+from qemustate.hardware.buses import Bus, wanted
 from qemustate.hardware.cmdline import argument
 from qemustate.hardware.occupancy import Occupancy
 from qemustate.hardware.places import FAMILIES, Place
@@ -140,17 +140,6 @@ class Topology(Occupancy):
             found.append(full(self, device, family, cold=cold))
         return found
 
-    def candidates(self, device: Device, family: str, *, cold: bool = False) -> list[Bus]:
-        """Return the buses that a device may go on by itself, best first; where it names one, that one if it is known."""
-        if "bus" in device:
-            named = self.named_bus(device)
-            return [named] if named else []
-        buses = [bus for bus in self.buses.values() if bus.family == family]
-        if family != "pci":
-            return buses
-        kinds = _kinds(device.kind, cold=cold)
-        return sorted((bus for bus in buses if bus.kind in kinds), key=lambda bus: kinds.index(bus.kind))
-
     def _find(self, device: Device, family: str, *, cold: bool) -> tuple[Bus, Place] | None:
         for bus in self.candidates(device, family, cold=cold):
             if bus.fixed and not cold:
@@ -170,19 +159,6 @@ class Topology(Occupancy):
             numbers = (it.device.get(key) for it in self.occupants.values())
             device[key] = max((number for number in numbers if isinstance(number, int)), default=0) + 1
         return device
-
-
-def _kinds(driver: str, *, cold: bool) -> tuple[str, ...]:
-    """Return the kinds of PCI bus on which a device is put unasked, best first."""
-    if driver == "xio3130-downstream":
-        return ("switch",)
-    if driver == "x3130-upstream":
-        return ("port",)
-    if cold:
-        return ("root",) if driver in PLUMBING else ("root", "bridge", "port")
-    if driver == "pci-bridge":
-        return ("root", "bridge")
-    return ("port", "root", "bridge")
 
 
 def _defaults(config: Config) -> int:

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 from qemustate.statemachine import guards
 from qemustate.statemachine.launch import Launch
 from qemustate.statemachine.observer import Observer, watchers
-from qemustate.statemachine.references import Reference, used_by
+from qemustate.statemachine.references import Reference
 from qemustate.statemachine.tables import HASH
 from qemustate.statemachine.tables.device import RESTLESS
 
@@ -233,6 +233,24 @@ class VM:
         """Return what a cell's belief shows as."""
         return self.watcher(machine).names(cell.belief)
 
+    def shows(self, kind: str, name: str) -> tuple[str, ...]:
+        """Return what a device, node, job, ... of that name shows as; ``gone`` if it was never heard of."""
+        cell = getattr(self, f"{kind}s").get(name)
+        return ("gone",) if cell is None else self.names(kind, cell)
+
+    def may_be(self, kind: str, name: str) -> bool:
+        """Say whether something of that name may be there."""
+        return self.shows(kind, name) != ("gone",)
+
+    def used_by(self) -> dict[Reference, list[str]]:
+        """Return, for everything that is referred to, what refers to it: ``device vd1``, ``node n2``."""
+        found: dict[Reference, list[str]] = {}
+        refers = [(("device", name), cell.uses) for name, cell in self.devices.items()]
+        for (kind, name), uses in (*refers, *self.refers.items()):
+            for use in uses if self.may_be(kind, name) else ():
+                found.setdefault(use, []).append(f"{kind} {name}")
+        return found
+
     # --- plain forms
 
     def _cell_json(self, machine: str, it: Cell, **more: Any) -> dict[str, Any]:
@@ -250,7 +268,7 @@ class VM:
     def to_json(self) -> dict[str, Any]:
         """Return this VM's entry of the ``--json`` contract, findings left out."""
         cell = self._cell_json
-        users = used_by(self)
+        users = self.used_by()
         return {
             "name": self.name,
             "records": self.seq,

@@ -64,12 +64,6 @@ class Intent(msgspec.Struct, frozen=True):
 Maker = Callable[[str, dict[str, Any], tuple[Step, ...], int], Intent]
 
 
-def device_names(vm: VM, name: str) -> tuple[str, ...]:
-    """Return the states that a device may be in; gone, where it was never heard of."""
-    cell = vm.devices.get(name)
-    return ("gone",) if cell is None else vm.names("device", cell)
-
-
 def answered(vm: VM, since: int, steps: int) -> bool:
     """Say whether QEMU has done the first ``steps`` of the intent that began with record ``since``."""
     return any(it["seq"] == since and it["answered"] >= steps for it in vm.intents.values())
@@ -84,8 +78,8 @@ def plug(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], since
         )  # fmt: skip
     return Intent(
         "plug", subject, arguments, steps,
-        done=lambda vm: not {"gone", "planned"} & set(device_names(vm, subject)),
-        refused=lambda vm: ("guest", "it went as soon as it was there") if device_names(vm, subject) == ("gone",) else None,
+        done=lambda vm: not {"gone", "planned"} & set(vm.shows("device", subject)),
+        refused=lambda vm: ("guest", "it went as soon as it was there") if vm.shows("device", subject) == ("gone",) else None,
         value=lambda vm: vm.device_json(vm.devices[subject]) if subject in vm.devices else None,
         settles="qom-list of /machine/peripheral", ask=("qom-list", {"path": "/machine/peripheral"}), recovery="undo",
     )  # fmt: skip
@@ -118,12 +112,12 @@ def unplug(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], sin
     def doubt(vm: VM) -> bool:
         # Its DEVICE_DELETED may have come: one that may have been an earlier bearer's, or that nobody heard. Or a reset
         # made QEMU forget the request, unless the device had left before.
-        names = device_names(vm, subject)
+        names = vm.shows("device", subject)
         return "gone" in names and len(names) > 1
 
     return Intent(
         "unplug", subject, arguments, steps[:1], steps[1:],
-        done=lambda vm: device_names(vm, subject) == ("gone",), refused=refused, announced=announced, doubt=doubt,
+        done=lambda vm: vm.shows("device", subject) == ("gone",), refused=refused, announced=announced, doubt=doubt,
         going=lambda vm: not arguments.get("repeat") and answered(vm, since, 1),
         settles=str(arguments.get("settles") or "DEVICE_DELETED"),
         ask=("qom-list", {"path": "/machine/peripheral"}), poll=not arguments.get("told", True), recovery="resend",
@@ -322,7 +316,7 @@ def happened(vm: VM, step: Step) -> bool | None:
     if step.command == "device_add":
         return _there(vm, "device", vm.devices.get(arguments.get("id", "")))
     if step.command == "device_del":
-        return True if device_names(vm, arguments["id"]) == ("gone",) else None
+        return True if vm.shows("device", arguments["id"]) == ("gone",) else None
     if step.command == "getfd":
         return _there(vm, "fd", vm.fds.get(arguments["fdname"]))
     if step.command == "add-fd":

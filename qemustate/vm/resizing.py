@@ -1,24 +1,48 @@
 """How much the guest has: memory and vCPUs, made more or less by plugging and unplugging what the machine can.
 
-Each step is an operation of its own in the log; what these functions await is their sequence.
+Each step is an operation of its own in the log; what these methods await is their sequence.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qemustate.errors import BadInput, OperationRefused
 from qemustate.hardware.hotplug import Step
 from qemustate.hardware.properties import Device, Object
-
-if TYPE_CHECKING:
-    from qemustate.vm.verbs import Verbs
+from qemustate.vm.verbs import Verbs
 
 _PERIPHERAL = "/machine/peripheral/"
 
 
-async def set_memory(vm: Verbs, wanted: int, deadline: float | None) -> int:
-    """Give the guest ``wanted`` bytes in all; see Verbs.set_memory."""
+class Resizing(Verbs):
+    """The operations of a VM, and the sequences of them that resize it."""
+
+    async def set_memory(self, size: int, *, deadline: float | None = None) -> int:
+        """Give the guest ``size`` bytes of memory in all; return what it has then.
+
+        A virtio-mem device is resized, where there is one. Otherwise a DIMM is plugged for what is missing, and
+        hotplugged DIMMs are unplugged whose sizes make up what is too much. ``deadline`` is that of each step.
+        Raises what plug and unplug raise, and BadInput where no step leads there.
+        """
+        return await _set_memory(self, size, deadline)
+
+    async def set_vcpus(self, count: int, *, deadline: float | None = None) -> int:
+        """Give the guest ``count`` vCPUs: plug where ``query-hotpluggable-cpus`` has places, or unplug hotplugged ones, last first.
+
+        Raises what plug and unplug raise, and OperationRefused, with nothing done, where the places do not come to that
+        number, or one was unplugged before and there is no KVM: QEMU crashes then, at the next (7.2) or when there have been more
+        than ``maxcpus`` (``tcg/tcg.c`` tcg_register_thread()).
+        """
+        vm = self._recorder.vm
+        left = any(
+            cell.driver.endswith("-cpu") and not vm.may_be("device", name)
+            for name, cell in vm.devices.items()
+        )
+        return await _set_vcpus(self, count, deadline, left=left)
+
+
+async def _set_memory(vm: Verbs, wanted: int, deadline: float | None) -> int:
     told = await vm.execute("query-memory-size-summary")
     now: int = told["base-memory"] + told.get("plugged-memory", 0)
     devices = await vm.execute("query-memory-devices")
@@ -77,8 +101,8 @@ async def _less(vm: Verbs, size: int, devices: list[dict[str, Any]], deadline: f
         await vm.unplug(name, deadline=deadline)
 
 
-async def set_vcpus(vm: Verbs, wanted: int, deadline: float | None, *, left: bool) -> int:
-    """Give the guest ``wanted`` vCPUs; ``left`` says whether one has been unplugged. See Verbs.set_vcpus."""
+async def _set_vcpus(vm: Verbs, wanted: int, deadline: float | None, *, left: bool) -> int:
+    """Give the guest ``wanted`` vCPUs; ``left`` says whether one has been unplugged."""
     entries = await vm.execute("query-hotpluggable-cpus")
     present = [it for it in entries if "qom-path" in it]
     now: int = sum(it["vcpus-count"] for it in present)

@@ -15,8 +15,6 @@ from qemustate.errors import BadInput, NoPlace, QemustateError
 from qemustate.hardware import release
 from qemustate.hardware.hotplug import Step, plug_steps
 from qemustate.hardware.properties import Device, Part
-from qemustate.vm import resizing
-from qemustate.vm.intents import device_names
 from qemustate.vm.job import Job
 from qemustate.vm.places import hotplug_kind, topology
 from qemustate.vm.probe import probe
@@ -192,29 +190,6 @@ class Verbs:
         return self.begin(
             "balloon", step, arguments={"bytes": size}, deadline=deadline, correlation=correlation
         )
-
-    async def set_memory(self, size: int, *, deadline: float | None = None) -> int:
-        """Give the guest ``size`` bytes of memory in all; return what it has then.
-
-        A virtio-mem device is resized, where there is one. Otherwise a DIMM is plugged for what is missing, and
-        hotplugged DIMMs are unplugged whose sizes make up what is too much. ``deadline`` is that of each step.
-        Raises what plug and unplug raise, and BadInput where no step leads there.
-        """
-        return await resizing.set_memory(self, size, deadline)
-
-    async def set_vcpus(self, count: int, *, deadline: float | None = None) -> int:
-        """Give the guest ``count`` vCPUs: plug where ``query-hotpluggable-cpus`` has places, or unplug hotplugged ones, last first.
-
-        Raises what plug and unplug raise, and OperationRefused, with nothing done, where the places do not come to that
-        number, or one was unplugged before and there is no KVM: QEMU crashes then, at the next (7.2) or when there have been more
-        than ``maxcpus`` (``tcg/tcg.c`` tcg_register_thread()).
-        """
-        vm = self._recorder.vm
-        left = any(
-            cell.driver.endswith("-cpu") and device_names(vm, name) == ("gone",)
-            for name, cell in vm.devices.items()
-        )
-        return await resizing.set_vcpus(self, count, deadline, left=left)
 
     # --- state elsewhere
 

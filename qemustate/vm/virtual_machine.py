@@ -34,8 +34,8 @@ from qemustate.vm.opening import Opening
 from qemustate.vm.operation import Operation
 from qemustate.vm.operations import Operations
 from qemustate.vm.recorder import Recorder, open_recorder
+from qemustate.vm.resizing import Resizing
 from qemustate.vm.session import Session
-from qemustate.vm.verbs import Verbs
 
 if TYPE_CHECKING:
     import os
@@ -49,7 +49,7 @@ _LEAVING: Final = 5.0
 _FOLDER: Final = ".d"
 
 
-class VirtualMachine(Verbs):
+class VirtualMachine(Resizing):
     """One VM. Made by :meth:`launch` or :meth:`adopt`; used in the event loop it was made in."""
 
     def __init__(self, recorder: Recorder, session: Session, helpers: Helpers) -> None:

@@ -7,6 +7,7 @@ from support.told import STORIES, VERSIONS, Told, read
 
 from qemustate.statemachine import references
 from qemustate.statemachine.state import VM
+from qemustate.statemachine.uses import users
 
 NEW = (10, 0, 2)
 
@@ -49,7 +50,7 @@ def test_what_a_backend_refers_to(kind, told, expected):
 
 
 def used(w, kind, name):
-    return [f"{k} {n}" for k, n in references.users(w.vm, kind, name)]
+    return [f"{k} {n}" for k, n in users(w.vm, kind, name)]
 
 
 def test_what_is_added_is_used_until_it_goes(wire, q35):

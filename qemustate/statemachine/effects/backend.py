@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from qemustate.statemachine.graph import define
-from qemustate.statemachine.references import note
 from qemustate.statemachine.state import VM
 from qemustate.statemachine.stepping import backend, step
+from qemustate.statemachine.uses import note
 
 
 def node_added(vm: VM, data: dict[str, Any], _answer: Any) -> None:

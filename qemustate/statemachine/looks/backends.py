@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from qemustate.statemachine.looks.registry import Asked, Sight, after, before
-from qemustate.statemachine.references import names, users
 from qemustate.statemachine.state import BACKENDS, VM, DeviceCell
+from qemustate.statemachine.uses import users
 
 #: Removing command -> (kind of backend, the argument that names it).
 _REMOVALS: Final = {
@@ -24,9 +24,9 @@ def in_use(it: Sight, _qmp: dict[str, Any], asked: Asked | None) -> None:
         return
     kind, key = _REMOVALS[asked.name]
     name = str(asked.arguments.get(key, ""))
-    if names(it.vm, kind, name) != ("present",):
+    if it.vm.shows(kind, name) != ("present",):
         return
-    there = [f"{k} {n}" for k, n in users(it.vm, kind, name) if "gone" not in names(it.vm, k, n)]
+    there = [f"{k} {n}" for k, n in users(it.vm, kind, name) if "gone" not in it.vm.shows(k, n)]
     if there:
         it.found("backend-in-use", name, f"{kind} {name} is used by {', '.join(there)}")
 
@@ -39,7 +39,7 @@ def removed(it: Sight, _qmp: dict[str, Any], asked: Asked | None) -> None:
     kind, key = _REMOVALS[asked.name]
     name = str(asked.arguments.get(key, ""))
     for user, device in users(it.vm, kind, name):
-        if user == "device" and names(it.vm, user, device) == ("present",):
+        if user == "device" and it.vm.shows(user, device) == ("present",):
             it.found("backend-under-frontend", name, f"{kind} {name} is used by {device}, which is present")
 
 
