@@ -56,7 +56,7 @@ def undo(vm, steps):
 
 def settled(vm, before):
     """Assert that nothing is left of what came after `before`; memory and nodes are freed by threads of their own, a little later."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while (after := held(vm)) != before and time.monotonic() < deadline:
         time.sleep(0.05)
     assert {name: value for name, value in after.items() if value != before[name]} == {}

@@ -324,7 +324,7 @@ def test_no_answer_to_the_negotiation_is_told_apart(pair):
 
     async def scenario():
         with pytest.raises(MonitorUnavailable, match="no answer to qmp_capabilities"):
-            await Client.connect(ours, timeout=0.05)
+            await Client.connect(ours, timeout=0.3)
 
     asyncio.run(scenario())
 

@@ -196,7 +196,7 @@ def test_a_silent_monitor_is_unavailable(pair, greeted):
     if greeted:
         fake.greet()
     with pytest.raises(MonitorUnavailable, match="qmp_capabilities" if greeted else "another client"):
-        Client.connect(ours, timeout=0.01)
+        Client.connect(ours, timeout=0.3)
 
 
 def test_a_monitor_that_closes_at_once_is_unavailable(pair):

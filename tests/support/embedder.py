@@ -251,7 +251,7 @@ def adopt_apart(log, **point):
     return run_apart(work)
 
 
-async def settled(vm, seconds=20):
+async def settled(vm, seconds=40):
     """Wait until nothing is under way but what no guest answers; a job waits for somebody to complete it."""
     try:
         async with asyncio.timeout(seconds):
@@ -349,7 +349,7 @@ def descriptors(pid):
     return dict(found)
 
 
-async def holds(vm, folder, bare, seconds=10, apart=""):
+async def holds(vm, folder, bare, seconds=30, apart=""):
     """Wait until QEMU holds what the bare machine does and what its parts need, and nothing else; RCU closes a little later.
 
     Of the kind ``apart`` it may hold any number.

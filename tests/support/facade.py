@@ -121,7 +121,7 @@ class Facade(RuleBasedStateMachine):
 
         async def bounded():
             try:
-                async with asyncio.timeout(15):
+                async with asyncio.timeout(60):
                     return await coroutine
             except TimeoutError:
                 open_ = self.vm and self.vm.operations

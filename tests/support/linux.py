@@ -14,7 +14,7 @@ BASE = ["-M", "q35,accel=tcg", "-cpu", "max", "-display", "none", "-nodefaults",
 NATIVE = ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
 
 
-def bounded(scenario, seconds=150):
+def bounded(scenario, seconds=270):
     """Run a scenario; raise TimeoutError when it takes longer than that."""
 
     async def main():

@@ -49,7 +49,7 @@ def test_a_disk_behind_a_root_port_comes_and_goes(linux, bus):
                 vm.plug(*disk("d0", "rp0"), deadline=30), vm.plug(*disk("d1", "rp1"), deadline=30)
             )
             await shell.settles("test -e /sys/block/vda && test -e /sys/block/vdb")
-            await vm.unplug("d0", deadline=60)
+            await vm.unplug("d0", deadline=120)
             assert (vm.state.device("d0"), vm.state.node("d0-node")) == ("gone", "gone")
             assert vm.state.device("d1") == "present"
             await vm.plug(*disk("d0", "rp0"), deadline=30)
@@ -87,7 +87,7 @@ def test_a_guest_powers_off_when_asked(linux):
 
     async def scenario():
         async with linux.boot() as (vm, _):
-            await vm.powerdown(deadline=60)
+            await vm.powerdown(deadline=120)
             assert vm.state.process == "exited"
             assert await vm.wait() == {"status": 0}
 
@@ -102,7 +102,7 @@ def test_with_no_shutdown_the_vm_stays_behind_its_guest(linux):
 
     async def scenario():
         async with linux.boot("-no-shutdown") as (vm, _):
-            await vm.powerdown(deadline=60)
+            await vm.powerdown(deadline=120)
             assert (vm.state.process, vm.state.runstate) == ("running", "shutdown")
             with pytest.raises(OperationRefused) as refused:
                 await vm.resume()

@@ -29,25 +29,25 @@ def test_dimms_are_plugged_taken_back_and_refused(linux):
     async def scenario():
         async with linux.boot(memory="256,slots=4,maxmem=2G") as (vm, shell):
             before = await total(shell)
-            assert await vm.set_memory(384 * MIB, deadline=30) == 384 * MIB
+            assert await vm.set_memory(384 * MIB, deadline=120) == 384 * MIB
             online = "for block in /sys/devices/system/memory/memory*; do echo online_{} > $block/state; done; true"
             await shell.settles("ls /sys/devices/system/memory | grep -q memory3[2-9]")
             await shell.run(online.format("movable"))
             assert await total(shell) > before
-            assert await vm.set_memory(256 * MIB, deadline=30) == 256 * MIB
+            assert await vm.set_memory(256 * MIB, deadline=120) == 256 * MIB
             assert vm.state.device("dimm0") == "gone"
             assert vm.state["objects"]["dimm0-memory"]["is"] == "gone"
             with pytest.raises(BadInput, match="whole hotplugged DIMMs"):
                 await vm.set_memory(128 * MIB)
             # The guest uses the next one for its kernel, and cannot give that back.
-            await vm.set_memory(384 * MIB, deadline=30)
+            await vm.set_memory(384 * MIB, deadline=120)
             await shell.settles("ls /sys/devices/system/memory | grep -q memory3[2-9]")
             await shell.run(online.format("kernel"))
             await shell.run(
                 "mount -t tmpfs none /tmp; cat /proc/*/maps >/tmp/x; ls -lR /sys >/dev/null; true"
             )
             with pytest.raises(OperationRefused) as refused:
-                await vm.set_memory(256 * MIB, deadline=60)
+                await vm.set_memory(256 * MIB, deadline=120)
             assert (refused.value.by, refused.value.subject) == ("guest", "dimm0")
             assert refused.value.desc == "_OST status 130"
             assert refused.value.state["is"] == "present"
@@ -64,12 +64,12 @@ def test_virtio_mem_and_a_balloon_follow_what_is_asked(linux):
             *VIRTIO_MEM, *BALLOON, memory="256,maxmem=2G", append="memhp_default_state=online_movable"
         ) as (vm, shell):
             await shell.settles("ls -d /sys/bus/virtio/drivers/virtio_mem/virtio*")
-            assert await vm.set_memory((256 + 128) * MIB, deadline=60) == (256 + 128) * MIB
+            assert await vm.set_memory((256 + 128) * MIB, deadline=120) == (256 + 128) * MIB
             assert vm.state["memory"]["devices"]["vmem0"] == {"requested": 128 * MIB, "actual": 128 * MIB}
             with pytest.raises(BadInput, match="in steps of"):
                 await vm.set_memory(256 * MIB + 1)
-            assert await vm.set_memory(256 * MIB, deadline=60) == 256 * MIB
-            assert await vm.balloon(200 * MIB, deadline=60) == 200 * MIB
+            assert await vm.set_memory(256 * MIB, deadline=120) == 256 * MIB
+            assert await vm.balloon(200 * MIB, deadline=120) == 200 * MIB
             # A VM that stands still gives nothing, and takes it up when it goes on.
             await vm.pause()
             waiting = vm.balloon(256 * MIB, deadline=0.2)
@@ -90,11 +90,11 @@ def test_vcpus_come_and_go(linux):
                 OperationRefused, match="there are 1 vCPUs, and 3 of this machine's can be plugged"
             ):
                 await vm.set_vcpus(5)
-            assert await vm.set_vcpus(3, deadline=30) == 3
+            assert await vm.set_vcpus(3, deadline=120) == 3
             await shell.settles(
                 "test -e /sys/devices/system/cpu/cpu2 && echo 1 > /sys/devices/system/cpu/cpu2/online"
             )
-            assert await vm.set_vcpus(2, deadline=60) == 2
+            assert await vm.set_vcpus(2, deadline=120) == 2
             await shell.settles("! test -e /sys/devices/system/cpu/cpu2")
             listed = await vm.execute("query-hotpluggable-cpus")
             assert sum("qom-path" in it for it in listed) == 2

@@ -68,12 +68,12 @@ def with_fake(tmp_path, scenario, *, first=True, deadline=0.05):
     return asyncio.run(main())
 
 
-async def until(recorder, kind, count=1):
-    """Wait until the log has so many records of a kind; return them."""
+async def until(recorder, kind, count=1, **more):
+    """Wait until the log has so many records of a kind, with at least this in them; return them."""
     found = []
     with Cursor(recorder, 1) as cursor:
         async for record in cursor:
-            if record.kind == kind:
+            if record.kind == kind and more.items() <= record.body.items():
                 found.append(record)
                 if len(found) == count:
                     return found
@@ -94,15 +94,12 @@ def test_an_overdue_answer_is_a_stalled_monitor(tmp_path):
         await opening
         fake.answers.clear()
         waiting = asyncio.ensure_future(monitor.execute("query-block"))
-        told = await until(recorder, "deadline", 3)
+        told = await until(recorder, "deadline", 3, id="2")
         assert [record.body["after"] for record in told] == [50_000, 100_000, 200_000]
-        assert {record.body["id"] for record in told} == {"2"}
         assert monitor_of(recorder)["is"] == "stalled"
-        assert monitor_of(recorder)["stalled"] == {
-            "after": 200_000,
-            "command": "query-block",
-            "seq": told[0].seq - 1,
-        }
+        stalled = monitor_of(recorder)["stalled"]
+        assert (stalled["command"], stalled["seq"]) == ("query-block", told[0].seq - 1)
+        assert stalled["after"] >= 200_000
         fake.answers.set()
         assert await waiting == {}
         assert monitor_of(recorder)["is"] == "ready"
@@ -119,9 +116,9 @@ def test_an_answer_in_time_is_no_deadline(tmp_path):
         fake.answers.set()
         await opening
         await asyncio.gather(*(monitor.execute("query-name") for _ in range(20)))
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(1.2)
 
-    recorder = with_fake(tmp_path, scenario, deadline=0.2)
+    recorder = with_fake(tmp_path, scenario, deadline=1)
     assert "deadline" not in [record.kind for record in LogReader(recorder.writer.path)]
 
 
@@ -129,8 +126,7 @@ def test_no_greeting_on_a_monitor_of_our_own_is_a_deadline(tmp_path):
     """A QEMU we started that does not greet is slow, not held; when it greets it is served."""
 
     async def scenario(_monitor, opening, fake, recorder):
-        [told] = await until(recorder, "deadline")
-        assert told.body["waiting"] == "greeting"
+        await until(recorder, "deadline", waiting="greeting")
         assert monitor_of(recorder)["is"] == "connecting"
         fake.greets.set()
         fake.answers.set()

@@ -46,6 +46,14 @@ async def seen(recorder, name):
                 return
 
 
+async def overdue(recorder):
+    """Wait until the log says that an answer is overdue; a greeting may be too, where the machine is busy."""
+    with Cursor(recorder, 1) as cursor:
+        async for record in cursor:
+            if record.kind == "deadline" and "id" in record.body:
+                return
+
+
 def test_live_is_replayed_after_every_record(q35, qemu, tmp_path, monkeypatch, replayed):
     """From launch through plug, unplug and reset to quit: the state seen live after each record is the replayed one."""
     states = {}
@@ -89,10 +97,7 @@ def test_a_wedged_qemu_is_stalled_and_recovers(bare, tmp_path):
     async def scenario(session, recorder):
         session.process.signal(signal.SIGSTOP)
         asked = asyncio.ensure_future(session.execute("query-version"))
-        with Cursor(recorder) as cursor:
-            async for record in cursor:
-                if record.kind == "deadline":
-                    break
+        await overdue(recorder)
         monitor = recorder.vm.to_json()["monitor"]
         assert monitor["is"] == "stalled"
         assert monitor["stalled"]["command"] == "query-version"
@@ -103,9 +108,9 @@ def test_a_wedged_qemu_is_stalled_and_recovers(bare, tmp_path):
     recorder = live(tmp_path, bare, scenario, deadline=0.3)
     records = list(LogReader(recorder.writer.path))
     sent = next(r for r in records if r.kind == "command" and r.body["qmp"]["execute"] == "query-version")
-    overdue = next(record for record in records if record.kind == "deadline")
-    # Within a second of the deadline.
-    assert 300_000 <= overdue.time - sent.time < 1_300_000
+    late = next(record for record in records if record.kind == "deadline" and "id" in record.body)
+    assert late.body["after"] == 300_000
+    assert late.time - sent.time >= 300_000
 
 
 def test_a_dead_block_backend_stalls_the_monitor(bare, tmp_path):
@@ -120,10 +125,7 @@ def test_a_dead_block_backend_stalls_the_monitor(bare, tmp_path):
             }
             asked = asyncio.ensure_future(session.execute("blockdev-add", disk))
             behind = asyncio.ensure_future(session.execute("query-name"))
-            with Cursor(recorder, 1) as cursor:
-                async for record in cursor:
-                    if record.kind == "deadline":
-                        break
+            await overdue(recorder)
             monitor = recorder.vm.to_json()["monitor"]
             assert (monitor["is"], monitor["stalled"]["command"]) == ("stalled", "blockdev-add")
             await asyncio.sleep(0.5)

@@ -626,8 +626,10 @@ def test_a_wedged_qemu(argv, tmp_path, monkeypatch):
             plug = vm.plug(*disk("d0"), deadline=0.3)
             with pytest.raises(OutcomeUnknown):
                 await plug
-            assert vm.state["monitor"]["is"] == "stalled"
-            assert vm.state["monitor"]["stalled"]["command"] == "blockdev-add"
+            stalled = (await vm.until(lambda state: state["monitor"]["is"] == "stalled"))["monitor"][
+                "stalled"
+            ]
+            assert stalled["command"] == "blockdev-add"
             os.kill(vm.pid, signal.SIGCONT)
             assert (await plug.settled())["is"] == "present"
             os.kill(vm.pid, signal.SIGSTOP)
@@ -647,7 +649,7 @@ def test_a_monitor_that_another_client_holds(argv, tmp_path):
                 plug = vm.plug(*disk("d0"), deadline=0.5)
                 with pytest.raises(OutcomeUnknown):
                     await plug
-                assert vm.state["monitor"]["is"] == "held"
+                await vm.until(lambda state: state["monitor"]["is"] == "held")
             assert (await plug.settled())["is"] == "present"
 
     run(scenario)
