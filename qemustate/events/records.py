@@ -18,12 +18,13 @@ kind                body
 ``closed``          the writer ended on purpose; last item of a log that was closed. Empty body
 ``gap``             facts may be missing here. ``why`` a sentence; optional ``missing`` number of records lost
 ``spawned``         a QEMU was started: ``argv`` list (secrets replaced), optional ``pid``, ``start`` (clock
-                    ticks since boot, field 22 of /proc/PID/stat), ``binary``, ``monitor`` the path of our
-                    monitor's socket, ``stderr`` the file that has its standard error; ``late`` true when
-                    what happened between then and the next record was not seen
+                    ticks since boot, field 22 of /proc/PID/stat), ``boot`` the id of that boot (Linux
+                    random(4)), ``binary``, ``monitor`` the path of our monitor's socket, ``stderr`` the
+                    file that has its standard error; ``late`` true when what happened between then and
+                    the next record was not seen
 ``exited``          that process ended: ``status`` int or ``signal`` int, or neither when nobody could see
 ``helper``          a helper process of the VM, by ``name`` (virtiofsd, swtpm, ...): started, with ``argv``,
-                    ``pid``, ``start``; or ended, with ``status`` or ``signal``, or ``gone`` true
+                    ``pid``, ``start``, optional ``boot``; or ended, with ``status`` or ``signal``, or ``gone`` true
 ``opened``          a monitor connection was made; optional ``address``, ``first`` true when nobody can have
                     spoken on a monitor of this process before, ``alone`` true when nobody but us can have
                     spoken on this monitor since it was lost

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from qemustate.errors import (
     BadInput,
@@ -25,9 +25,12 @@ from qemustate.vm.found import Found
 from qemustate.vm.helpers import Helpers
 from qemustate.vm.intents import made_again
 from qemustate.vm.link import Link
+from qemustate.vm.listening import is_served
 from qemustate.vm.recorder import Recorder, open_recorder
 from qemustate.vm.session import Session
 
+#: Seconds for which a QEMU that ends may be seen no more and still listen.
+_DYING: Final = 2.0
 #: Seconds between two tries to connect, where who had the monitor has not quite gone.
 _PAUSE: Final = 0.05
 
@@ -37,7 +40,7 @@ async def adopt(log: Path, deadline: float, timeout: float) -> tuple[Recorder, S
     recorder = _open(log)
     session: Session | None = None
     try:
-        process = _find(recorder, log)
+        process = await _find(recorder, log)
         session = Session(process, recorder, deadline=deadline)
         try:
             await asyncio.wait_for(_connect(session), timeout)
@@ -63,7 +66,7 @@ def _open(log: Path) -> Recorder:
     return open_recorder(log)
 
 
-def _find(recorder: Recorder, log: Path) -> Found:
+async def _find(recorder: Recorder, log: Path) -> Found:
     """Return the process that the log tells of. Raises QemuGone, BadInput."""
     vm = recorder.vm
     told = vm.spawned
@@ -79,8 +82,22 @@ def _find(recorder: Recorder, log: Path) -> Found:
     try:
         return Found.of(told)
     except ProcessLookupError:
+        await _check_unserved(told, log)
         recorder.record("exited", {})
         raise QemuGone({}) from None
+
+
+async def _check_unserved(told: dict[str, Any], log: Path) -> None:
+    """Hold a QEMU that is not to be found to not serving its monitor either, which nobody else has. Raises BadInput."""
+    end = asyncio.get_running_loop().time() + _DYING
+    while is_served(told["monitor"]):  # a QEMU that was killed lets go of it a moment after
+        if asyncio.get_running_loop().time() > end:
+            raise BadInput(
+                str(log),
+                expected=f"process {told['pid']}, which started at {told.get('start')}, or nobody at its monitor",
+                seen=f"no such process, and one that listens at {told['monitor']}: in another PID namespace?",
+            )
+        await asyncio.sleep(_PAUSE)
 
 
 def _bury(recorder: Recorder) -> None:

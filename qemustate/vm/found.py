@@ -1,8 +1,8 @@
 """A QEMU that runs already: found by its number and its start, and watched.
 
-Linux gives a process number away again; number and start in clock ticks since boot together name a process for
-good (proc(5), field 22 of ``/proc/PID/stat``). Its exit status belongs to its parent: nobody else can see it. Who let it go
-and finds it again may be that parent still.
+Linux gives a process number away again; number, start in clock ticks since boot (proc(5), field 22 of ``/proc/PID/stat``) and the boot's
+own id together name a process for good, for whoever sees the same numbers: that of a process is another in each PID namespace
+(pid_namespaces(7)). Its exit status belongs to its parent: nobody else can see it. Who let it go and finds it again may be that parent still.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qemustate.vm.process import ended, reaped, start_time, tail
+from qemustate.vm.process import boot_id, ended, reaped, start_time, tail
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class Found:
     """A running process, as :class:`qemustate.vm.process.Process` is one; how it ended is ``{}`` where it is no child of ours.
 
-    Raises ProcessLookupError where there is no such process, or another one of that number.
+    ``boot`` is the id of the boot that it was started in, None where that was not noted. Raises ProcessLookupError where there is no such
+    process, or another one of that number, or the host has booted since.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class Found:
         pid: int,
         start: int | None,
         *,
+        boot: str | None = None,
         argv: Sequence[str] = (),
         socket_path: str | os.PathLike[str] = "",
         stderr: str | os.PathLike[str] | None = None,
@@ -38,6 +40,8 @@ class Found:
         self.socket_path = Path(socket_path)
         self.stderr_path = None if stderr is None else Path(stderr)
         self._how: dict[str, int] = {}
+        if boot not in (None, boot_id()):
+            raise ProcessLookupError(f"process {pid} was started before the host was")
         self.pidfd: int = os.pidfd_open(pid)
         if start is None or start_time(pid) != start:
             os.close(self.pidfd)
@@ -49,6 +53,7 @@ class Found:
         return cls(
             spawned["pid"],
             spawned.get("start"),
+            boot=spawned.get("boot"),
             argv=spawned.get("argv", ()),
             socket_path=spawned.get("monitor", ""),
             stderr=spawned.get("stderr"),

@@ -18,7 +18,7 @@ import msgspec
 from qemustate.errors import LaunchFailed
 from qemustate.events.redact import redact_argv
 from qemustate.vm.found import Found
-from qemustate.vm.process import Child, ended, reaped, start_helper, start_time, tail
+from qemustate.vm.process import Child, ended, identity, reaped, start_helper, start_time, tail
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,8 +75,7 @@ class Helpers:
                     {
                         "name": helper.name,
                         "argv": redact_argv(helper.argv),
-                        "pid": child.pid,
-                        "start": start_time(child.pid),
+                        **identity(child.pid, start_time(child.pid)),
                         **({"socket": helper.socket} if helper.socket else {}),
                     },
                 )
@@ -89,7 +88,7 @@ class Helpers:
         helpers = cls(recorder)
         for name, body in list(recorder.vm.helpers.items()):
             try:
-                Found(body["pid"], body.get("start")).release()
+                Found(body["pid"], body.get("start"), boot=body.get("boot")).release()
                 helpers._watch(_Running(name, body["pid"], body.get("socket", ""), None))
             except ProcessLookupError:
                 recorder.record("helper", {"name": name, "gone": True})

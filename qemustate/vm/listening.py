@@ -78,13 +78,19 @@ def _bind(sock: socket.socket, path: Path) -> None:
 def _remove_leftover(path: Path) -> None:
     if not stat.S_ISSOCK(path.lstat().st_mode):
         raise BadInput(str(path), expected="a place for a socket", seen="a file that is no socket")
+    if is_served(path):
+        raise BadInput(str(path), expected="a free socket path", seen="a socket in use")
+    path.unlink()
+
+
+def is_served(path: str | os.PathLike[str]) -> bool:
+    """Say whether somebody listens at ``path``, as far as can be told: not where there is nothing, or a leftover."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
             probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()
-            return
-        except BlockingIOError:
-            pass  # its queue is full: somebody listens
-    raise BadInput(str(path), expected="a free socket path", seen="a socket in use")
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True  # its queue is full, or it is not ours to use
+    return True

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 #: How much of QEMU's stderr is shown, in bytes from its end.
 _SHOWN: Final = 64 * 1024
 
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
 #: The id of our monitor and its character device.
 MONITOR: Final = "qemustate"
 
@@ -40,7 +42,7 @@ class Process:
     """A QEMU that was started here. Ends with :meth:`wait` or :meth:`kill`; a context manager kills what still runs.
 
     ``argv`` is the command line as started, ``socket_path`` where its monitor listens, ``pid`` its number and ``start``
-    its start in clock ticks since boot (field 22 of ``/proc/PID/stat``), which together name it for good.
+    its start in clock ticks since boot (field 22 of ``/proc/PID/stat``), which together name it until the host boots again.
     """
 
     def __init__(
@@ -229,12 +231,25 @@ def start_time(pid: int) -> int | None:
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
+def boot_id() -> str | None:
+    """Return the id of this boot of the host, which is another after each (Linux random(4)); None where it cannot be read."""
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return None
+
+
+def identity(pid: int, start: int | None) -> dict[str, Any]:
+    """Return what names a process for good, for its record: number, start, and the boot that both count in."""
+    boot = boot_id()
+    return {"pid": pid, "start": start, **({} if boot is None else {"boot": boot})}
+
+
 def spawned(process: Process) -> dict[str, Any]:
     """Return the body of the ``spawned`` record of a process, its secrets not yet replaced."""
     told = {
         "argv": process.argv,
-        "pid": process.pid,
-        "start": process.start,
+        **identity(process.pid, process.start),
         "binary": shutil.which(process.argv[0]),
         "monitor": str(process.socket_path.absolute()),
     }

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from qemustate.errors import BadInput, MonitorUnavailable, OperationRefused, Out
 from qemustate.events.reader import LogReader
 from qemustate.events.writer import LogWriter
 from qemustate.qmp.blocking import Client
+from qemustate.vm import adoption
 from qemustate.vm.process import start_time
 from qemustate.vm.recorder import open_recorder
 
@@ -38,12 +40,12 @@ async def left(argv, log):
     return vm.pid
 
 
-def edit(log, **more):
-    """Write a log anew that tells of a QEMU that is said to be another."""
-    told = next(it.body for it in LogReader(log) if it.kind == "spawned")
+def edit(log, *without, **more):
+    """Write a log anew that tells of a QEMU that is said to be another, or less of it."""
+    told = next(it.body for it in LogReader(log) if it.kind == "spawned") | more
     other = log.with_name("other")
     writer = LogWriter(other)
-    writer.append("spawned", {**told, **more}, 1)
+    writer.append("spawned", {name: it for name, it in told.items() if name not in without}, 1)
     writer.close()
     return other
 
@@ -97,19 +99,69 @@ def test_a_monitor_whose_queue_is_full(q35, tmp_path):
     end(log)
 
 
-def test_another_process_of_that_number(q35, tmp_path):
+@pytest.fixture
+def bystander():
+    """Return a process that has nothing to do with any of it."""
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"]) as process:
+        yield process
+        process.kill()
+
+
+def test_another_process_of_that_number(q35, bystander, tmp_path):
     """A process that has the number and not the start of the QEMU in the log is not that QEMU, and is left alone."""
     log = tmp_path / "log"
     pid = run(left(q35, log))
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"]) as process:
-        other = edit(log, pid=process.pid)
-        with pytest.raises(QemuGone, match="nobody saw how"):
-            run(adopted(other))
-        assert process.poll() is None
-        process.kill()
-    assert start_time(pid) is not None
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
+
+    with pytest.raises(QemuGone, match="nobody saw how"):
+        run(adopted(edit(log, pid=bystander.pid, start=start_time(bystander.pid) + 1)))
+
+    assert bystander.poll() is None
+
+
+def test_a_process_of_another_boot(q35, bystander, tmp_path):
+    """After the host has booted the same number and start may name another process: QEMU is gone, and that one is left alone."""
+    log = tmp_path / "log"
+    run(left(q35, log))
+    told = next(it.body for it in LogReader(log) if it.kind == "spawned")
+    assert told["boot"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    # The numbers are right, and nobody listens where its monitor was.
+    same = {"pid": bystander.pid, "start": start_time(bystander.pid), "monitor": str(tmp_path / "d" / "none")}
+
+    with pytest.raises(MonitorUnavailable):
+        run(adopted(edit(log, **same), timeout=0.2))
+    (tmp_path / "other").unlink()
+    with pytest.raises(QemuGone, match="nobody saw how"):
+        run(adopted(edit(log, **same, boot="8f2e7b0e-0000-4000-8000-000000000000")))
+
+    assert bystander.poll() is None
+    end(log)
+
+
+def test_a_log_that_names_no_boot(q35, tmp_path):
+    """A log from before boots were noted is adopted by number and start."""
+    log = tmp_path / "log"
+    pid = run(left(q35, log))
+
+    end(edit(log, "boot"))
+
+    assert start_time(pid) is None
+
+
+def test_a_qemu_that_is_not_seen_and_listens(q35, bystander, tmp_path, monkeypatch):
+    """Where its number tells nothing, as in another PID namespace, a QEMU that listens at its monitor is not taken for gone, and loses nothing."""
+    monkeypatch.setattr(adoption, "_DYING", 0.1)
+    log = tmp_path / "log"
+    pid = run(left(q35, log))
+    other = edit(log, pid=bystander.pid, start=start_time(bystander.pid) + 1)
+
+    with pytest.raises(BadInput, match="in another PID namespace"):
+        run(adopted(other))
+
+    assert [it.kind for it in LogReader(other)].count("exited") == 0
+    assert start_time(pid) is not None
+    end(log)
 
 
 def test_a_qemu_with_another_uuid(q35, tmp_path):
