@@ -4,6 +4,7 @@ A :class:`Topology` is built from what was plugged cold (:meth:`Topology.of`, :m
 
     topology.place(device)      a device with its place filled in, or NoPlace that says why there is none
     topology.check(device)      what speaks against a device as it is, before QEMU says so
+    topology.in_the_way(device) who is where it would go
     topology.occupy(device)     it is plugged
     topology.asked(id)          device_del was answered: frees the place if the rule of its bus says so
     topology.release(id)        it is gone: DEVICE_DELETED, or a query that settled it
@@ -21,7 +22,7 @@ from qemustate.errors import NoPlace
 from qemustate.hardware.advice import full, objections, there
 from qemustate.hardware.buses import Bus, wanted
 from qemustate.hardware.cmdline import argument
-from qemustate.hardware.occupancy import Occupancy
+from qemustate.hardware.occupancy import Occupancy, Occupant
 from qemustate.hardware.places import FAMILIES, Place
 from qemustate.hardware.properties import Device, Part
 from qemustate.hardware.release import PORTS
@@ -139,6 +140,19 @@ class Topology(Occupancy):
         if not found and family and self.buses and self._find(device, family, cold=cold) is None:
             found.append(full(self, device, family, cold=cold))
         return found
+
+    def in_the_way(self, device: Device) -> list[Occupant]:
+        """Return who has the place that a device asks for on the bus it names, or all of that bus where no place is free.
+
+        Empty where it names no bus or one that is not known. Raises BadInput for a place that cannot be read.
+        """
+        bus = self.named_bus(device)
+        if bus is None or bus.family != wanted(device.kind):
+            return []
+        taken, wish = self.taken(bus.name), self.wish(device, bus)
+        if wish is not None:
+            return [taken[wish]] if wish in taken else []
+        return [] if next(self.free(bus.name), None) else list(taken.values())
 
     def _find(self, device: Device, family: str, *, cold: bool) -> tuple[Bus, Place] | None:
         for bus in self.candidates(device, family, cold=cold):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qemustate.errors import BadInput
 from qemustate.hardware.config import Config
 from qemustate.hardware.properties import Device
 from qemustate.hardware.release import policy
@@ -23,6 +24,8 @@ def topology(vm: VM) -> Topology:
                 found.release(name)
         elif cell.properties and not is_free(vm, cell):
             found.occupy(Device(cell.properties))
+        if name in found.occupants:
+            found.occupants[name].leaving = vm.names("device", cell) == ("unplugging",)
     for intent in vm.intents.values():
         for command, arguments, _ in intent.get("steps", ()) if intent["intent"] == "plug" else ():
             if command == "device_add" and arguments.get("id") not in found.occupants:
@@ -40,6 +43,20 @@ def is_free(vm: VM, cell: DeviceCell) -> bool:
     kind = hotplug_kind(cell)
     to_come = cell.belief == vm.watch.device.bit["leaving"]
     return not to_come or kind == "cpu" or policy(kind).place == "device_del"
+
+
+def is_taken(vm: VM, places: Topology, device: Device) -> bool:
+    """Say whether others are certain to be where a device names its place: there, asked to leave, or being plugged.
+
+    Of a place that cannot be read QEMU says so.
+    """
+    try:
+        holders = {it.key for it in places.in_the_way(device)}
+    except BadInput:
+        return False
+    cells = [vm.devices.get(key) for key in holders]  # what is there without an id stays
+    left = [cell for cell in cells if cell is not None and "gone" in vm.names("device", cell)]
+    return bool(holders) and device.id not in holders and not left
 
 
 def hotplug_kind(cell: DeviceCell | None) -> str:

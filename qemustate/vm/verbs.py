@@ -16,7 +16,7 @@ from qemustate.hardware import release
 from qemustate.hardware.hotplug import Step, plug_steps
 from qemustate.hardware.properties import Device, Part
 from qemustate.vm.job import Job
-from qemustate.vm.places import hotplug_kind, topology
+from qemustate.vm.places import hotplug_kind, is_taken, topology
 from qemustate.vm.probe import probe
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Verbs:
         """Plug a device with the backends it needs, or backends alone, in any order; its value is the device's entry of the state.
 
         The last device among the parts, or else the last backend, is what the operation is about. A device that names no
-        bus is given a place, as :meth:`advice` knows them. When a step is refused, what was plugged
+        bus is given a place, as :meth:`advice` knows them; NoPlace says that there is none, or who is in the one it names. When a step is refused, what was plugged
         before is taken back. The same plug while one is under way joins it. Raises BadInput for parts that cannot be plugged, or another plug
         of that id under way.
         """
@@ -109,7 +109,8 @@ class Verbs:
     def _placed(self, parts: Sequence[Part]) -> list[Part]:
         """Give a place to each device that has none, and a free slot to one that only names its bus. Raises NoPlace.
 
-        What a bus that was named cannot take is for QEMU to say.
+        What else a bus that was named cannot take, and whether who may have left is still in the way, is for QEMU to say. Of a port
+        that is occupied only 10.0 says it: 7.2 takes a device that no guest will see (hw/pci/pci.c do_pci_register_device()).
         """
         places = topology(self._recorder.vm)
         placed: list[Part] = []
@@ -117,8 +118,11 @@ class Verbs:
             if isinstance(part, Device):
                 # A vCPU's place is its numbers, and which there are only QEMU knows.
                 named = "bus" in part or part.kind.endswith(("-cpu", "-cpu-core"))
-                with contextlib.suppress(*((NoPlace,) if named else ())):
+                try:
                     part = places.place(part)
+                except NoPlace:
+                    if not named or is_taken(self._recorder.vm, places, part):
+                        raise
                 places.occupy(part)
             placed.append(part)
         return placed

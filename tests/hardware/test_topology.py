@@ -81,6 +81,18 @@ def test_a_place_is_free_when_the_rule_of_its_bus_says_so(q35):
     assert q35.place(rng("new", bus="rp0"))["addr"] == "0"
 
 
+def test_who_is_in_the_way_on_a_bus_that_is_named(q35):
+    """Of a port its one device, of a bus with more places whoever has the one asked for; nobody where a place is left."""
+    q35.occupy(q35.place(rng("r", bus="rp0")))
+    q35.occupy(q35.place(disk("d")))
+
+    assert [it.key for it in q35.in_the_way(rng("new", bus="rp0"))] == ["r"]
+    assert [it.key for it in q35.in_the_way(disk("e", **{"bus": "s.0", "scsi-id": 0, "lun": 0}))] == ["d"]
+    assert not q35.in_the_way(disk("e", bus="s.0"))
+    assert not q35.in_the_way(rng("new"))
+    assert not q35.in_the_way(rng("new", bus="s.0"))
+
+
 def test_a_reset_makes_native_pcie_forget_and_acpi_complete():
     """After a reset a native port's device stays, and is no longer on its way out; with ACPI it still is."""
     texts = []

@@ -59,6 +59,27 @@ def test_slot_reused_before_device_deleted(q35, tmp_path):
     run(scenario)
 
 
+def test_a_second_device_in_one_port(q35, tmp_path):
+    """A port that is named and occupied is refused before QEMU is asked, which 7.2 would take for a device that no guest sees."""
+
+    async def scenario():
+        async with VirtualMachine.launch(q35, log=tmp_path / "log") as vm:
+            await vm.plug(*rng("old", bus="rp0"))
+            with pytest.raises(NoPlace, match="port rp0: occupied by old"):
+                vm.plug(*rng("new", bus="rp0"))
+            assert await vm.advice(*rng("new", bus="rp0")) == ["port rp0: occupied by old"]
+            await vm.reset()
+            unplug = vm.unplug("old")
+            await unplug.taken()
+            with pytest.raises(NoPlace, match=r"occupied by old \(whose unplug was asked for\)"):
+                vm.plug(*rng("new", bus="rp0"))
+            await vm.reset()  # which completes it
+            await unplug
+            await vm.plug(*rng("new", bus="rp0"))
+
+    run(scenario)
+
+
 def test_duplicate_node_name_after_a_failed_plug(q35, tmp_path):
     """A plug that fails at its device leaves no node behind, so that the same one can be tried again."""
     node = Blockdev({"driver": "null-co", "read-zeroes": True, "node-name": "drive"})

@@ -7,11 +7,11 @@ from support.wire import NATIVE, PORTS, Q35, Wire
 
 from qemustate.errors import NoPlace
 from qemustate.hardware.properties import Device
-from qemustate.vm.places import topology
+from qemustate.vm.places import is_taken, topology
 
 
-def rng(name):
-    return Device(driver="virtio-rng-pci", id=name)
+def rng(name, **more):
+    return Device(driver="virtio-rng-pci", id=name, **more)
 
 
 @pytest.fixture
@@ -57,3 +57,25 @@ def test_a_plug_that_has_begun_has_its_place():
     w.put("begun", {"intent": "plug", "correlation": "1", "subject": "r0", "steps": [step]})
 
     assert topology(w.vm).place(rng("r1"))["bus"] == "rp1"
+
+
+def test_a_port_that_is_named_is_taken_as_long_as_its_device_is_certain_to_be_there(full):
+    """One that is there or asked to leave is in the way; one that may have left is for QEMU to know."""
+
+    def taken(**where):
+        return is_taken(full.vm, topology(full.vm), rng("r2", **where))
+
+    assert taken(bus="rp0")
+    assert taken(bus="rp0", addr="0")
+    assert not taken(bus="rp0", addr="nonsense")
+    assert not taken(bus="nowhere")
+    assert not taken()
+    full.ok("device_del", id="r0")
+    assert taken(bus="rp0")
+    full.event("RESET", guest=False, reason="host-qmp-system-reset")
+    assert not taken(bus="rp0")
+
+
+def test_who_asks_for_its_own_place_again_is_told_by_qemu(full):
+    """The id of a device that is there is refused as such, not its place."""
+    assert not is_taken(full.vm, topology(full.vm), rng("r0", bus="rp0"))
