@@ -160,8 +160,11 @@ class Topology(Occupancy):
                 continue
             if any(it.refused for it in there(self, device, bus, cold=cold)):
                 continue
-            wish = self.wish(device, bus)
-            place = next(self.free(bus.name), None) if wish is None else wish
+            place = self.wish(device, bus)
+            if place is None and bus.family == "serial":
+                place = self.automatic(bus, device)  # port 0 is free to a console only
+            elif place is None:
+                place = next(self.free(bus.name), None)
             if place is not None:
                 return bus, place
         return None
