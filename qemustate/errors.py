@@ -9,7 +9,7 @@
     │   └── NoPlace           a device that has no place in this VM
     ├── ProtocolError         the wire broke QMP's rules
     │   ├── LocalProtocolError    we were about to (our caller's mistake; nothing was sent)
-    │   └── RemoteProtocolError   the peer did: carries the bytes and their offset
+    │   └── JsonError             a text is no JSON: says why, and at which byte (qmp/jsonparse.py)
     ├── CommandRefused        QEMU answered a command with an error
     ├── OperationRefused      an operation ended, and what was asked for is not so: by whom, and why
     ├── OutcomeUnknown        no answer will come, or not in time: it may or may not have happened
@@ -70,15 +70,6 @@ class ProtocolError(QemustateError):
 
 class LocalProtocolError(ProtocolError):
     """We were about to break the protocol; nothing was sent."""
-
-
-class RemoteProtocolError(ProtocolError):
-    """The peer broke the protocol. ``data`` is what it sent, ``offset`` where in its stream (bytes)."""
-
-    def __init__(self, message: str, *, data: bytes, offset: int) -> None:
-        self.data, self.offset = data, offset
-        shown = data if len(data) <= 80 else data[:77] + b"..."
-        super().__init__(f"{message} at byte {offset}: {shown!r}")
 
 
 class CommandRefused(QemustateError):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -256,36 +256,6 @@ class Occupancy:
             return next((slot for slot in self.cpus if set(place) <= set(slot)), place)
         return place
 
-    # --- plain data
-
-    def to_data(self) -> dict[str, Any]:
-        """Return all of it as maps, lists, numbers and texts; :meth:`from_data` is the way back."""
-        return {
-            "machine": self.machine_type,
-            "acpi_off": self.acpi_off,
-            "space": self.space,
-            "sizes": dict(self.sizes),
-            "cpus": [[list(place), kind] for place, kind in self.cpus.items()],
-            "buses": [msgspec.to_builtins(bus) for bus in self.buses.values()],
-            "occupants": [
-                msgspec.structs.asdict(it) | {"device": dict(it.device)} for it in self.occupants.values()
-            ],
-        }
-
-    @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> Self:
-        """Return the topology that :meth:`to_data` made this of."""
-        topology = cls({"type": data["machine"]}, acpi_off=data["acpi_off"])
-        topology.space, topology.sizes = data["space"], dict(data["sizes"])
-        topology.cpus = {_tuples(place): kind for place, kind in data["cpus"]}
-        topology.buses = {bus["name"]: msgspec.convert(bus, Bus) for bus in data["buses"]}
-        occupants = [
-            Occupant(**(it | {"device": Device(it["device"]), "place": _tuples(it["place"])}))
-            for it in data["occupants"]
-        ]
-        topology.occupants = {it.key: it for it in occupants}
-        return topology
-
     # --- how
 
     def reserve(self, bus: str, place: Place, who: str) -> None:
@@ -361,7 +331,3 @@ class Occupancy:
             if name.rpartition(".")[0] == prefix and name.rpartition(".")[2].isdecimal() and name != explicit
         )
         return f"{prefix}.{count}"
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value

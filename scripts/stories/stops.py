@@ -8,40 +8,29 @@ from stories.stage import ends, leave, look, say, story
 @story
 def panic_pause(stage):
     """The guest panics and QEMU pauses it; it is reset and boots again; it panics once more and is continued."""
-    vm = stage.machine("-device", "pvpanic", "-action", "panic=pause", append="panic=0")
-    vm.boot()
-    vm.console.post("echo c > /proc/sysrq-trigger")
+    vm = panicked(stage, "-action", "panic=pause")
     vm.qmp.event("GUEST_PANICKED")
     vm.qmp.event("STOP")
     look(vm)
-    vm.qmp.ok("stop")
-    vm.qmp.ok("system_reset")
-    vm.qmp.ok("query-status")
+    say(vm, "stop", "system_reset", "query-status")
     vm.boot()
-    vm.console.post("echo c > /proc/sysrq-trigger")
+    panic(vm)
     vm.qmp.event("STOP")
-    time.sleep(0.2)
-    vm.qmp.ok("cont")
-    time.sleep(0.2)
-    vm.qmp.ok("stop")
+    say(vm, 0.2, "cont", 0.2, "stop")
     leave(vm)
 
 
 @story
 def panic_poweroff(stage):
     """The guest panics and QEMU ends."""
-    vm = stage.machine("-device", "pvpanic", "-action", "panic=shutdown", append="panic=0")
-    vm.boot()
-    vm.console.post("echo c > /proc/sysrq-trigger")
+    vm = panicked(stage, "-action", "panic=shutdown")
     ends(vm, "GUEST_PANICKED")
 
 
 @story
 def panic_none(stage):
     """The guest panics, QEMU says so and lets it run; the guest reboots by itself."""
-    vm = stage.machine("-device", "pvpanic", "-action", "panic=none")
-    vm.boot()
-    vm.console.post("echo c > /proc/sysrq-trigger")
+    vm = panicked(stage, "-action", "panic=none", append="")
     vm.qmp.event("GUEST_PANICKED")
     vm.console.ready()
     vm.qmp.ok("query-status")
@@ -51,25 +40,31 @@ def panic_none(stage):
 @story
 def panic_no_shutdown(stage):
     """The guest panics under -no-shutdown with the default action."""
-    vm = stage.machine("-device", "pvpanic", "-no-shutdown", append="panic=0")
-    vm.boot()
-    vm.console.post("echo c > /proc/sysrq-trigger")
+    vm = panicked(stage, "-no-shutdown")
     vm.qmp.event("GUEST_PANICKED")
-    time.sleep(0.5)
-    vm.qmp.ok("query-status")
+    say(vm, 0.5, "query-status")
     vm.qmp.command("cont")
-    time.sleep(0.2)
-    vm.qmp.ok("system_reset")
-    vm.qmp.ok("query-status")
+    say(vm, 0.2, "system_reset", "query-status")
     leave(vm)
+
+
+def panicked(stage, *arguments, append="panic=0"):
+    """Boot a guest with pvpanic, and have it panic; with panic=0 it then stays where it is."""
+    vm = stage.machine("-device", "pvpanic", *arguments, append=append)
+    vm.boot()
+    panic(vm)
+    return vm
+
+
+def panic(vm):
+    """Have the guest panic."""
+    vm.console.post("echo c > /proc/sysrq-trigger")
 
 
 @story
 def watchdog_pause(stage):
     """Nobody feeds the watchdog, which pauses the VM; it is continued, fires again, and is reset."""
-    vm = stage.machine("-device", "i6300esb", "-action", "watchdog=pause")
-    vm.boot()
-    starve(vm)
+    vm = starved(stage, "pause")
     vm.qmp.event("WATCHDOG")
     vm.qmp.event("STOP")
     look(vm)
@@ -77,19 +72,14 @@ def watchdog_pause(stage):
     vm.console.ready()
     starve(vm)
     vm.qmp.event("STOP")
-    time.sleep(0.2)
-    vm.qmp.ok("system_reset")
-    time.sleep(0.2)
-    vm.qmp.ok("query-status")
+    say(vm, 0.2, "system_reset", 0.2, "query-status")
     leave(vm)
 
 
 @story
 def watchdog_reset(stage):
     """Nobody feeds the watchdog, which resets the VM."""
-    vm = stage.machine("-device", "i6300esb", "-action", "watchdog=reset")
-    vm.boot()
-    starve(vm)
+    vm = starved(stage, "reset")
     vm.qmp.event("WATCHDOG")
     vm.qmp.event("RESET")
     vm.console.ready()
@@ -100,10 +90,16 @@ def watchdog_reset(stage):
 @story
 def watchdog_poweroff(stage):
     """Nobody feeds the watchdog, which ends QEMU."""
-    vm = stage.machine("-device", "i6300esb", "-action", "watchdog=poweroff")
+    vm = starved(stage, "poweroff")
+    ends(vm, "WATCHDOG")
+
+
+def starved(stage, action):
+    """Boot a guest with a watchdog of that action, and starve it."""
+    vm = stage.machine("-device", "i6300esb", "-action", f"watchdog={action}")
     vm.boot()
     starve(vm)
-    ends(vm, "WATCHDOG")
+    return vm
 
 
 def starve(vm):
@@ -114,49 +110,40 @@ def starve(vm):
 @story
 def io_error_stop(stage):
     """Writes to a disk with werror=stop fail: the VM stops, is continued and tries again, until it works."""
-    stage.image("disk.raw", form="raw")
-    errors = ",".join(
+    errors = (
         f"inject-error.{n}.event=none,inject-error.{n}.iotype=write,inject-error.{n}.errno={errno},inject-error.{n}.once=on"
         for n, errno in enumerate((5, 28, 5))
     )
-    vm = stage.machine(
-        "-blockdev", f"driver=blkdebug,node-name=n1,image.driver=file,image.filename=disk.raw,{errors}",
-        "-device", "virtio-blk-pci,id=vd1,drive=n1,werror=stop",
-    )  # fmt: skip
-    vm.boot()
-    vm.console.post("dd if=/dev/zero of=/dev/vda bs=4096 count=1 oflag=direct; sync")
+    vm = failing(stage, ",".join(errors))
     for asks in (True, False, False):
         vm.qmp.event("STOP")
         time.sleep(0.2)
         if asks:
             look(vm)
-            vm.qmp.ok("stop")
-            vm.qmp.ok("query-block")
+            say(vm, "stop", "query-block")
         vm.qmp.ok("cont")
-    time.sleep(1.2)
-    vm.qmp.ok("query-status")
-    vm.qmp.ok("stop")
+    say(vm, 1.2, "query-status", "stop")
     leave(vm)
 
 
 @story
 def io_error_reset(stage):
     """The same, but the VM is reset while it is stopped for the error."""
+    vm = failing(stage, "inject-error.0.event=none,inject-error.0.iotype=write,inject-error.0.errno=28")
+    vm.qmp.event("STOP")
+    say(vm, 0.2, "cont")
+    vm.qmp.event("STOP")
+    say(vm, 0.2, "system_reset", 0.2, "query-status")
+    leave(vm)
+
+
+def failing(stage, errors):
+    """Boot a guest with a disk that fails so and stops the VM for it, and have it write there."""
     stage.image("disk.raw", form="raw")
     vm = stage.machine(
-        "-blockdev",
-        "driver=blkdebug,node-name=n1,image.driver=file,image.filename=disk.raw,"
-        "inject-error.0.event=none,inject-error.0.iotype=write,inject-error.0.errno=28",
+        "-blockdev", f"driver=blkdebug,node-name=n1,image.driver=file,image.filename=disk.raw,{errors}",
         "-device", "virtio-blk-pci,id=vd1,drive=n1,werror=stop",
     )  # fmt: skip
     vm.boot()
     vm.console.post("dd if=/dev/zero of=/dev/vda bs=4096 count=1 oflag=direct; sync")
-    vm.qmp.event("STOP")
-    time.sleep(0.2)
-    vm.qmp.ok("cont")
-    vm.qmp.event("STOP")
-    time.sleep(0.2)
-    vm.qmp.ok("system_reset")
-    time.sleep(0.2)
-    vm.qmp.ok("query-status")
-    leave(vm)
+    return vm

@@ -65,6 +65,12 @@ def recovered(source, target, uri):
     until(target, "postcopy-active")
 
 
+def killed(vm):
+    """End a VM as a crash would."""
+    vm.kill(signal.SIGKILL)
+    vm.wait()
+
+
 @story
 def postcopy(stage):
     """A running guest is moved by postcopy: the target runs while its memory still comes."""
@@ -119,8 +125,7 @@ def postcopy_recovered(stage):
 def postcopy_broken(stage):
     """The target is killed in postcopy: the source is paused for good; it can be cancelled in 7.2, and never in 10.0."""
     source, target = in_postcopy(stage)
-    target.kill(signal.SIGKILL)
-    target.wait()
+    killed(target)
     until(source, "postcopy-paused")
     ask(source)
     source.qmp.command("cont")
@@ -363,8 +368,7 @@ def colo(stage):
     source.qmp.command("x-colo-lost-heartbeat")
     time.sleep(1)
     ask(source)
-    target.kill(signal.SIGKILL)
-    target.wait()
+    killed(target)
     ask(source)
     leave(source)
 
@@ -376,8 +380,7 @@ def colo_cancelled(stage):
     source.qmp.command("migrate_cancel")
     time.sleep(1)
     ask(source)
-    target.kill(signal.SIGKILL)
-    target.wait()
+    killed(target)
     time.sleep(1)
     ask(source)
     leave(source)
@@ -397,8 +400,7 @@ def colo_checkpoint(stage):
     source.qmp.command("x-colo-lost-heartbeat")
     time.sleep(1)
     ask(source)
-    target.kill(signal.SIGKILL)
-    target.wait()
+    killed(target)
     leave(source)
 
 
@@ -436,5 +438,4 @@ def postcopy_recovery_broken(stage):
             until(source, "postcopy-recover")
             ask(source)
     leave(source)
-    target.kill(signal.SIGKILL)
-    target.wait()
+    killed(target)

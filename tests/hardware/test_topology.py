@@ -351,17 +351,16 @@ def test_a_place_that_cannot_be_read_is_none(q35):
     assert q35.occupants["s"].place == (3, 0)
 
 
-def test_plain_data_says_it_all(q35):
-    """A topology goes into plain data and comes back the same."""
-    q35.occupy(rng("r", bus="rp0"))
-    q35.asked("r")
-    q35.told_cpus([cpu(1), cpu(0, "/machine/unattached/device[0]")])
-    data = q35.to_data()
-    back = Topology.from_data(data)
+def test_a_console_has_a_port_of_its_own(q35):
+    """The port kept for a console is there when all others are taken, once, and for nothing else."""
+    for name in ("a", "b"):
+        q35.occupy(q35.place(Device(driver="virtserialport", id=name)))
+    console = q35.place(Device(driver="virtconsole", id="c"))
+    assert console["nr"] == 0
+    assert q35.check(Device(driver="virtserialport", id="p")) == ["bus v.0 has no free port: 2 taken"]
+    q35.occupy(console)
 
-    assert back.to_data() == data
-    assert back.place(Device(driver="max-x86_64-cpu", id="c"))["core-id"] == 1
-    assert back.check(rng("s", bus="rp0")) == q35.check(rng("s", bus="rp0")) != []
+    assert q35.check(Device(driver="virtconsole", id="d")) == ["bus v.0 has no free port: 3 taken"]
 
 
 def test_what_query_pci_tells_is_taken(q35):

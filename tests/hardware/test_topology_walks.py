@@ -91,11 +91,6 @@ class Plugging(RuleBasedStateMachine):
         self.topology.reset()
         self.leaving = set()
 
-    @rule()
-    def save(self):
-        """Nothing is lost in plain data."""
-        self.topology = Topology.from_data(self.topology.to_data())
-
     @precondition(lambda self: self.where)
     @rule(data=st.data())
     def clash(self, data):

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.values import VALUES
 
 from qemustate.qmp.jsonparse import JsonError, parse
 
@@ -37,17 +38,6 @@ def test_garbage_is_refused_with_reason_and_offset(text, reason, offset, strict)
     with pytest.raises(JsonError) as caught:
         parse(text, strict=strict)
     assert (caught.value.reason, caught.value.offset) == (reason, offset)
-
-
-VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=6),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
-    max_leaves=10,
-)
 
 
 @settings(deadline=None, max_examples=200)

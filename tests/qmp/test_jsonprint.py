@@ -4,20 +4,10 @@ import json
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
+from support.values import VALUES
 
 from qemustate.qmp import jsonprint
 from qemustate.qmp.jsontext import print_compact, print_qemu
-
-VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=6),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
-    max_leaves=10,
-)
 
 
 @settings(deadline=None, max_examples=300)
