@@ -78,6 +78,18 @@ def test_a_room_imports_only_rooms_below_it(module):
     assert rooms <= allowed
 
 
+def test_modules_import_each_other_in_no_circle():
+    """Every module can be read after those it imports, also those it imports for their types only."""
+    named = {f"qemustate.{name_of(m).removesuffix('.py').replace('/', '.')}": imports(m) for m in MODULES}
+    # A name stands in a module, or is one.
+    seen = {name: names | {it.rpartition(".")[0] for it in names} for name, names in named.items()}
+    left = set(seen)
+    while read := {name for name in left if not seen[name] & left - {name}}:
+        left -= read
+
+    assert sorted(left) == []
+
+
 @pytest.mark.parametrize("package", DOORS)
 def test_a_dependency_has_one_door(package):
     """A package that shapes code is imported where it is meant to be, and it is imported there."""
