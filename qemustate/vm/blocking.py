@@ -6,8 +6,8 @@
         vm.plug(*disk("d0", "disk.qcow2"), deadline=10)
 
 One event loop in a thread of its own serves all VMs of the process; any thread may call, and calls on one VM from several
-threads run side by side. A job is returned as it begins, with verbs that block. Interrupting who waits (``KeyboardInterrupt``) changes
-nothing but that.
+threads run side by side. A job is returned as it begins, with verbs that block; so is any operation that :meth:`VirtualMachine.start`
+begins. Interrupting who waits (``KeyboardInterrupt``) changes nothing but that.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Awaitable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self
 
+from qemustate.errors import BadInput
 from qemustate.vm.cursor import Cursor
 from qemustate.vm.job import Job
 from qemustate.vm.operation import Operation
@@ -51,23 +52,23 @@ class Blocking:
         return sorted({*super().__dir__(), *(it for it in dir(self.asynchronous) if it[0] != "_")})
 
     async def _look(self, name: str) -> Any:
-        return getattr(self.asynchronous, name)
+        return _for_threads(getattr(self.asynchronous, name))
 
     async def _call(self, name: str, args: tuple[Any, ...], more: dict[str, Any]) -> Any:
         answer = getattr(self.asynchronous, name)(*args, **more)
-        if isinstance(answer, Job):
-            return BlockingJob(answer)
-        if isinstance(answer, Operation | Awaitable):
-            return await answer
-        return Records(answer) if isinstance(answer, Cursor) else answer
+        waits = isinstance(answer, Operation | Awaitable) and not isinstance(answer, Job)
+        return await answer if waits else _for_threads(answer)
+
+    async def _begin(self, name: str, args: tuple[Any, ...], more: dict[str, Any]) -> Any:
+        return _for_threads(getattr(self.asynchronous, name)(*args, **more))
 
 
-class BlockingJob(Blocking):
-    """A job: QEMU's verbs, and :meth:`result`, which waits for its end."""
+class BlockingOperation(Blocking):
+    """An operation under way, with :meth:`result`, which waits for its end; and QEMU's verbs, if it is a job."""
 
     def result(self) -> Any:
-        """Wait until it has concluded; raises OperationRefused, OutcomeUnknown as awaiting it does."""
-        return self.settled()
+        """Wait for its end and return its value; raises OperationRefused, OutcomeUnknown as awaiting it does."""
+        return _in_loop(_awaited(self.asynchronous))
 
 
 class Records:
@@ -111,6 +112,18 @@ class VirtualMachine(Blocking):
         """Adopt a QEMU as the asyncio facade does; a context manager, which ends the VM."""
         return cls(_in_loop(_opened(Asynchronous.adopt, *args, **more)))
 
+    def start(self, method: str, *args: Any, **more: Any) -> BlockingOperation:
+        """Begin what the method of that name begins, and return the operation instead of waiting for it.
+
+        ``vm.start("incoming", uri).taken()`` returns when the VM listens. Raises what the method raises before anything is sent, and
+        BadInput for a method that begins no operation.
+        """
+        begins = getattr(getattr(Asynchronous, method, None), "__annotations__", {}).get("return")
+        if begins not in (Operation.__name__, Job.__name__):
+            raise BadInput("start", expected="the name of a method that begins an operation", seen=method)
+        operation: BlockingOperation = _in_loop(self._begin(method, args, more))
+        return operation
+
     def listen(self, machine: str, listener: object) -> Callable[[], None]:
         """Call the listener as the asyncio facade does, in a thread that is this VM's own: its methods may block, and ask the VM."""
         end = _in_loop(self._call("listen", (machine, _Elsewhere(listener, self._callbacks)), {}))
@@ -148,6 +161,19 @@ def _complain(called: Future[Any]) -> None:
     if error := called.exception():
         context = {"message": "a listener of a VM failed", "exception": error}
         _loop().call_soon_threadsafe(_loop().call_exception_handler, context)
+
+
+def _for_threads(value: Any) -> Any:
+    """Return the twin of what is of use only in its loop; anything else as it is."""
+    if isinstance(value, dict):
+        return {name: _for_threads(it) for name, it in value.items()}
+    if isinstance(value, Operation):
+        return BlockingOperation(value)
+    return Records(value) if isinstance(value, Cursor) else value
+
+
+async def _awaited(operation: Operation) -> Any:
+    return await operation
 
 
 async def _opened(open_: Callable[..., Awaitable[Any]], *args: Any, **more: Any) -> Any:

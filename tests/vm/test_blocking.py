@@ -1,14 +1,19 @@
 """The facade for threads: the same names, each blocking until its end; callbacks may ask the VM."""
 
+import inspect
 import queue
 import threading
+from collections.abc import Awaitable
 
 import pytest
 
-from qemustate.errors import OperationRefused, OutcomeUnknown
+from qemustate.errors import BadInput, OperationRefused, OutcomeUnknown
 from qemustate.hardware.properties import Blockdev, Device
 from qemustate.vm import blocking
 from qemustate.vm.blocking import VirtualMachine
+from qemustate.vm.cursor import Cursor
+from qemustate.vm.job import Job
+from qemustate.vm.operation import Operation
 from qemustate.vm.virtual_machine import VirtualMachine as Asynchronous
 
 SCSI = ["-device", "virtio-scsi-pci,id=scsi0"]
@@ -113,12 +118,84 @@ def test_left_and_adopted(q35, tmp_path):
         assert again.state.runstate == "prelaunch"
 
 
-def test_it_has_every_method(vm):
-    """What the asyncio facade shows, this one shows."""
-    public = {name for name in dir(Asynchronous) if not name.startswith("_")}
+#: What only one of the two has: class of the twin -> name -> why.
+APART = {
+    "VirtualMachine": {
+        "asynchronous": "the way from the twin to the asyncio facade",
+        "start": "the asyncio facade returns every operation as it begins",
+    },
+    "BlockingOperation": {
+        "asynchronous": "the way from the twin to the asyncio facade",
+        "result": "what awaiting an operation is",
+    },
+    "Records": {},
+}
 
-    assert public <= set(dir(vm))
+
+def public(it):
+    """Return the names that something shows."""
+    return {name for name in dir(it) if not name.startswith("_")}
+
+
+def test_it_has_every_method(vm):
+    """What the asyncio facade shows, this one shows, with the same arguments, and nothing else but what is named."""
+    job = vm.start("resume")
+    for twin, one in ((vm, Asynchronous), (job, type(job.asynchronous)), (vm.changes(), Cursor)):
+        apart = APART[type(twin).__name__]
+        assert public(twin) - public(one) - vars(job.asynchronous).keys() == apart.keys()
+        assert public(one) <= public(twin)
+        for name in public(one):
+            method = getattr(one, name)
+            if callable(method) and name not in vars(type(twin)):
+                # An instance's, of which the first argument is bound already.
+                told = list(inspect.signature(method).parameters.values())
+                assert list(inspect.signature(getattr(twin, name)).parameters.values()) == told
     with pytest.raises(AttributeError):
         vm._nothing  # noqa: B018
     with pytest.raises(AttributeError):
         vm.nothing  # noqa: B018
+
+
+def test_jobs_have_their_verbs(vm):
+    """A job shows what the asyncio facade's shows, and its status is read from any thread."""
+    for name in ("a", "b"):
+        vm.execute("blockdev-add", {"driver": "null-co", "size": 1 << 20, "node-name": name})
+    job = vm.mirror("a", "b", speed=1, deadline=0.2)
+    assert public(Job) <= public(job)
+    job.taken()
+    assert job.status in ("running", "ready")
+    with pytest.raises(OutcomeUnknown, match=r"0\.2 s"):
+        job.result()
+    job.cancel(force=True)
+    assert job.ended
+
+
+def test_nothing_of_the_loop_is_handed_out(vm):
+    """What is returned can be used in any thread: operations under way are twins too."""
+    waiting = vm.start("powerdown", correlation="mine")
+    assert not waiting.ended
+    assert waiting.taken() is None
+    for name in public(Asynchronous):
+        if not callable(getattr(Asynchronous, name)):
+            assert not isinstance(getattr(vm, name), Operation | Awaitable)
+    assert {name: type(it).__name__ for name, it in vm.operations.items()} == {"mine": "BlockingOperation"}
+    assert vm.operations["mine"].subject == ""
+    vm.quit()  # with which it is powered down
+    assert waiting.result() is None
+    for method in ("state", "wait", "nonesuch"):
+        with pytest.raises(BadInput, match="a method that begins an operation"):
+            vm.start(method)
+
+
+def test_a_migration_from_one_thread(q35, tmp_path):
+    """The target listens when its operation is taken, and has come when that has its result."""
+    uri = f"unix:{tmp_path}/wire"
+    with (
+        VirtualMachine.launch([*q35, "-m", "32"], log=tmp_path / "source") as source,
+        VirtualMachine.launch([*q35, "-m", "32", "-incoming", "defer"], log=tmp_path / "target") as target,
+    ):
+        coming = target.start("incoming", uri, deadline=60)
+        coming.taken()
+        source.migrate(uri, deadline=60)
+        coming.result()
+        assert (source.state.migration, target.state.migration) == ("completed", "completed")
