@@ -7,31 +7,24 @@ from typing import Any, Final
 
 from qemustate.events.observe import parsed
 from qemustate.statemachine import guards, launch, progress
-from qemustate.statemachine.effects import anonymous
-from qemustate.statemachine.effects.fd import fds_perhaps_used
-from qemustate.statemachine.evidence import CAUSES, EVIDENCE, JOB_COMMANDS
-from qemustate.statemachine.graph import define, loosen, move
+from qemustate.statemachine.gaps import begin_late, gap, know_nothing, unanswered, widen
+from qemustate.statemachine.graph import define
 from qemustate.statemachine.observer import observer
 from qemustate.statemachine.reading import COMMANDS, EVENTS
-from qemustate.statemachine.state import BACKENDS, VM, Cell, DeviceCell, Pending, key_of
+from qemustate.statemachine.state import VM, Pending, key_of
 from qemustate.statemachine.stepping import (
     anonymous_path,
     backend,
     couple,
-    couple_migration,
     describe_device,
     device,
     device_name,
-    job,
     set_guards,
     set_profile,
-    settle,
     step,
     step_device,
-    step_named,
     step_vm,
 )
-from qemustate.statemachine.tables.device import GOING, IN_QOM
 
 Kind = Callable[[VM, dict[str, Any]], None]
 
@@ -43,7 +36,7 @@ def _event(vm: VM, body: dict[str, Any]) -> None:
     run = EVENTS.get(qmp["event"])
     if run is not None:
         if not vm.begun:
-            _begin_late(vm)
+            begin_late(vm)
         run(vm, qmp.get("data", _NOTHING), qmp)
 
 
@@ -57,7 +50,7 @@ def _command(vm: VM, body: dict[str, Any]) -> None:
     if vm.intents:
         _step_sent(vm, name, arguments)
     if not vm.begun:
-        _begin_late(vm)
+        begin_late(vm)
     reading = COMMANDS.get(name)
     if reading is not None and reading.execute is not None:
         reading.execute(vm, arguments, None)
@@ -72,7 +65,7 @@ def _answered(vm: VM, identifier: Any) -> Pending | None:
     if command is not None:
         return command
     if not vm.begun:
-        _begin_late(vm)
+        begin_late(vm)
     return _oldest_without_id(vm) if identifier is None else vm.unanswered.pop(key, None)
 
 
@@ -153,7 +146,7 @@ def _failure(vm: VM, body: dict[str, Any]) -> None:
 def _greeting(vm: VM, body: dict[str, Any]) -> None:
     qmp = body.get("qmp") or parsed(body)
     if not vm.begun:
-        _begin_late(vm)
+        begin_late(vm)
     told = qmp["QMP"].get("version", _NOTHING).get("qemu", _NOTHING)
     version = tuple(told.get(part) for part in ("major", "minor", "micro"))
     if all(part.__class__ is int for part in version):
@@ -177,7 +170,7 @@ def _spawned(vm: VM, body: dict[str, Any]) -> None:
     if is_another(vm, body):
         vm.forget()
     elif vm.begun:
-        _gap(vm, body)
+        gap(vm)
     argv = tuple(str(word) for word in body.get("argv", ()))
     vm.late, vm.begun = bool(body.get("late")), True
     vm.launch = launch.read(argv)
@@ -192,7 +185,7 @@ def _spawned(vm: VM, body: dict[str, Any]) -> None:
     vm.refers.update({(kind, name): uses for kind, name, uses in vm.launch.refers})
     define(vm, vm.launch.inner)
     if vm.late:
-        _know_nothing(vm)
+        know_nothing(vm)
         return
     set_guards(vm, holds=("starting", "new"))
     step_vm(vm, "runstate", "spawned")
@@ -220,45 +213,15 @@ _OTHERS: Final = guards.may("others")
 _LAUNCH: Final = ("autostart", "incoming", "deferred", "debugger", "kvm", "sleeps", "others")
 
 
-def _begin_late(vm: VM) -> None:
-    """The first record of a log that does not say how the VM was started: anything may be."""
-    vm.late = vm.begun = True
-    _know_nothing(vm)
-    vm.process.belief = vm.watch.process.of(("running",))
-    vm.monitor.belief = vm.watch.monitor.of(("closed", "negotiating", "ready"))
-
-
-#: What may have begun where nobody looked.
-_UNSEEN: Final = (
-    "migrate-sent",
-    "woken",
-    "begun",
-    "outgoing",
-    "colo",
-    "saving",
-    "loading",
-    "reset-meanwhile",
-    *CAUSES,
-)
-
-
-def _know_nothing(vm: VM) -> None:
-    """What was never seen may be anything the tables can reach."""
-    set_guards(vm, denies=("starting", "new"), opens=("migration-events", "background", *_UNSEEN))
-    vm.runstate.belief = vm.watch.runstate.all
-    vm.migration.belief = vm.watch.migration.all
-    couple(vm, vm.watch.runstate, vm.runstate)
-
-
 def _exited(vm: VM, body: dict[str, Any]) -> None:
     step_vm(vm, "process", "exited")
     vm.exit = {key: body[key] for key in ("status", "signal") if key in body}
-    _unanswered(vm)
+    unanswered(vm)
 
 
 def _opened(vm: VM, body: dict[str, Any]) -> None:
     if not body.get("first"):
-        _gap(vm, body, alone=bool(body.get("alone")))
+        gap(vm, alone=bool(body.get("alone")))
     step_vm(vm, "monitor", "opened")
 
 
@@ -266,131 +229,15 @@ def _lost(vm: VM, body: dict[str, Any]) -> None:
     step_vm(vm, "monitor", "lost")
     step_vm(vm, "process", "lost")
     step_vm(vm, "runstate", "lost")
-    _unanswered(vm)
+    unanswered(vm)
     for name, cell in vm.jobs.items():  # what a verb has led to may be told no more
-        _widen(vm, "job", cell, name, alone=True)
+        widen(vm, "job", cell, name, alone=True)
     if body.get("by") == "us":
-        _gap(vm, body, alone=bool(body.get("alone")))
+        gap(vm, alone=bool(body.get("alone")))
 
 
-def _unanswered(vm: VM) -> None:
-    """No answer will come on this connection: what was asked may have happened or not."""
-    for key, command in vm.pending.items():
-        _, name, arguments, _ = command
-        vm.unanswered[key] = command
-        fds_perhaps_used(vm, arguments, None)
-        if name in ("getfd", "closefd") and arguments.get("fdname"):
-            step_named(vm, "fd", str(arguments["fdname"]), f"unanswered {name}")
-        subject = next((str(arguments[key]) for key in _SUBJECTS if arguments.get(key)), "")
-        if not subject:
-            if name == "device_add":
-                anonymous.added(vm, arguments, perhaps=True)
-            continue
-        if name in ("device_add", "device_del"):
-            cell = device(vm, subject)
-            if name == "device_add":
-                _perhaps_added(vm, cell, arguments)
-            step_device(vm, device_name(subject), cell, f"unanswered {name}")
-        elif name == "block-export-add":
-            step_named(vm, "export", subject, "unanswered")
-        elif name in _BACKEND_COMMANDS:
-            kind = _BACKEND_COMMANDS[name]
-            step(vm, kind, vm.watch.backend, backend(vm, kind, subject), "unanswered", subject)
-        elif name in JOB_COMMANDS:
-            _perhaps_a_job(vm, name, str(arguments.get("job-id", subject)))
-    vm.pending = {}
-    set_guards(vm, opens=tuple(guard for guard in _IN_FLIGHT if vm.profile & guards.may(guard)))
-
-
-#: Arguments that name what a command is about; a job that is not named is by its device.
-_SUBJECTS: Final = ("id", "node-name", "job-id", "device")
-
-
-def _perhaps_added(vm: VM, cell: DeviceCell, arguments: dict[str, Any]) -> None:
-    """A ``device_add`` whose answer will not come: where nobody else can bear the id, its bearer is this one."""
-    there = vm.watch.device.of(IN_QOM)
-    if cell.belief & vm.watch.device.of(_BORNE):
-        cell.doubtful += 1
-    if not cell.belief & there:
-        describe_device(vm, cell, arguments)
-    elif cell.belief & ~there and arguments != cell.properties:
-        cell.kind |= guards.open_(*guards.DEVICE_KINDS)
-
-
-def _perhaps_a_job(vm: VM, command: str, name: str) -> None:
-    """A command whose answer will not come may have started its job, which may be anywhere by now."""
-    cell = job(vm, name)
-    cell.type = JOB_COMMANDS[command]
-    settle(vm, "job", cell, vm.watch.job.all, "unanswered", name)
-
-
-#: Guards that say that a command is unanswered: one that will not be answered may be done already.
-_IN_FLIGHT: Final = ("stop-sent", "wakeup-sent", "anything-sent")
-
-#: States in which a device bears its id, or has left a DEVICE_DELETED to come.
-_BORNE: Final = (*GOING, *IN_QOM)
-
-_BACKEND_COMMANDS: Final = {
-    row.seen.split(" ")[1]: row.machine for row in EVIDENCE if row.machine in BACKENDS
-}
-
-
-def _gap(vm: VM, _body: dict[str, Any], *, alone: bool = False) -> None:
-    """Facts may be missing: every belief widens to all that any rows lead to.
-
-    ``alone``: nobody can have sent a command meanwhile, so what only commands change is what it was.
-    """
-    if not vm.begun:
-        _begin_late(vm)
-        return
-    _unanswered(vm)
-    alone = alone and not vm.profile & guards.may("others")
-    if alone:
-        vm.assumptions["alone"] += 1
-    if vm.profile & guards.may("incoming"):
-        set_guards(vm, opens=("incoming",))
-    held = guards.names(vm.profile, ("migrate-sent",))["migrate-sent"]
-    set_guards(vm, denies=("new",), opens=_UNSEEN[1:] if held else _UNSEEN)
-    for machine in ("runstate", "migration"):
-        cell = getattr(vm, machine)
-        _widen(vm, machine, cell)
-    for name, cell in vm.devices.items():
-        _widen(vm, "device", cell, name, alone=alone)
-        cell.doubtful, cell.outstanding = cell.doubtful + cell.outstanding, 0
-    over = vm.watch.job.of(("undefined", "concluded", "null"))
-    for name, job_cell in vm.jobs.items():
-        if not alone and job_cell.belief & over:
-            job_cell.type = ""  # another job may bear its id by now
-        if job_cell.completing and job_cell.belief & ~over:
-            move(vm, job_cell.pivots_from, "")  # it may have ended
-        _widen(vm, "job", job_cell, name, alone=alone)
-    for name, display in vm.displays.items():
-        _widen(vm, "display", display, name, alone=alone)
-        display.clients = 0
-    for name, export in vm.exports.items():
-        _widen(vm, "export", export, name, alone=alone)
-    if alone:
-        loosen(vm)
-    else:
-        set_guards(vm, opens=("background",))
-        move(vm, "", "")
-        either, inner = vm.watch.backend.of(("gone", "present")), vm.watch.backend.bit["inner"]
-        for kind, collection in BACKENDS.items():
-            for name, cell in getattr(vm, collection).items():
-                settle(vm, kind, cell, either | cell.belief & inner, "gap", name)
-    couple(vm, vm.watch.runstate, vm.runstate)
-    couple_migration(vm)
-    if not alone:
-        vm.numbered = (vm.numbered[0], None)
-    vm.late = vm.late or not alone
-
-
-def _widen(vm: VM, machine: str, cell: Cell, subject: str = "", *, alone: bool = False) -> None:
-    watcher = vm.watcher(machine)
-    belief = watcher.reach(cell.belief, uncommanded=alone)
-    if isinstance(cell, DeviceCell) and not alone:
-        belief &= ~watcher.of(("planned", "adding") if cell.failover else ("planned", "adding", "hidden"))
-    settle(vm, machine, cell, belief, "gap", subject)
+def _gap(vm: VM, _body: dict[str, Any]) -> None:
+    gap(vm)
 
 
 def _deadline(vm: VM, body: dict[str, Any]) -> None:
@@ -408,8 +255,8 @@ def _deadline(vm: VM, body: dict[str, Any]) -> None:
     }
 
 
-def _held(vm: VM, body: dict[str, Any]) -> None:
-    _gap(vm, body)  # somebody else is there
+def _held(vm: VM, _body: dict[str, Any]) -> None:
+    gap(vm)  # somebody else is there
     step_vm(vm, "monitor", "held")
 
 
