@@ -72,19 +72,17 @@ class Link:
 
     async def back(self) -> None:
         """Wait until the monitor takes commands and the state is what QEMU says. Raises QemuGone."""
-        if self.session.ended.done():
-            raise QemuGone(self.session.ended.result())
-        if not self.session.monitor.connected:
-            self._ready.clear()  # whoever heard of its end before :meth:`_watch` did
-        elif self._ready.is_set():
-            return
-        ready = asyncio.ensure_future(self._ready.wait())
-        try:
-            await asyncio.wait((ready, self.session.ended), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            ready.cancel()
-        if self.session.ended.done():
-            raise QemuGone(self.session.ended.result())
+        while not self.session.ended.done():
+            if not self.session.monitor.connected:
+                self._ready.clear()  # whoever heard of its end before :meth:`_watch` did
+            elif self._ready.is_set():
+                return
+            ready = asyncio.ensure_future(self._ready.wait())
+            try:
+                await asyncio.wait((ready, self.session.ended), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                ready.cancel()
+        raise QemuGone(self.session.ended.result())
 
     async def ask(self) -> None:
         """Ask everything; what QEMU does not know it refuses, and that is an answer too. Raises OutcomeUnknown, MonitorUnavailable.

@@ -414,6 +414,28 @@ def test_a_connection_that_has_just_been_lost_is_none(argv, tmp_path):
     run(scenario)
 
 
+def test_a_connection_that_is_lost_as_it_comes_back_is_none(argv, tmp_path, monkeypatch):
+    """Who waited for the monitor goes on waiting where it is lost again before they have had their turn."""
+
+    async def scenario():
+        async with VirtualMachine.launch(argv, log=tmp_path / "log") as vm:
+            monitor, ready = vm._session.monitor, vm._link._ready
+            cuts = [monitor.close]
+
+            def set_and_cut():
+                asyncio.Event.set(ready)
+                if cuts:
+                    asyncio.get_running_loop().call_soon(cuts.pop())
+
+            monkeypatch.setattr(ready, "set", set_and_cut)
+            monitor.close()
+            await vm._link.back()
+            assert monitor.connected
+            assert not cuts
+
+    run(scenario)
+
+
 def test_helpers_live_and_die_with_the_vm(argv, tmp_path):
     """A helper is up before QEMU starts, found again by who adopts the VM, and ended with it; its socket goes too."""
     socket = tmp_path / "helper.sock"
