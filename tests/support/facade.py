@@ -41,7 +41,7 @@ def parts(name):
         case "rng":
             return (
                 Object({"qom-type": "rng-random", "id": back, "filename": "/dev/urandom"}),
-                Device(driver="virtio-rng-pci", id=name, rng=back, bus="rp0"),
+                Device(driver="virtio-rng-pci", id=name, rng=back),  # in a port that is free
             )
         case "nic":
             return (
@@ -56,7 +56,7 @@ def parts(name):
 
 #: Devices that are gone as soon as QEMU is asked, and those whose guest has a say.
 SYNC = ("scsi0", "scsi1", "usb0", "usb1", "port0", "port1")
-ASKED = ("rng0", "nic0", "dimm0")
+ASKED = ("rng0", "rng1", "nic0", "dimm0")
 NAMES = (*SYNC, *ASKED)
 #: What a plug brings besides its device: name of the backend -> that of the device.
 BACKS = {part.id: name for name in NAMES for part in parts(name) if part.id != name}

@@ -6,6 +6,7 @@ not have is an error here. What QEMU or its guest may do sooner, later or not at
 
 from __future__ import annotations
 
+from support.simulated_places import Taken, seat
 from support.walks import rows_from, walker
 
 from qemustate.statemachine import guards
@@ -37,10 +38,11 @@ class Refused(Exception):
 
 
 class Device:
-    """A device: its walker, and what it keeps busy until it is gone for good."""
+    """A device: its walker, its bus and what says its place there, and what it keeps busy until it is gone for good."""
 
-    def __init__(self, name, driver, arguments, version):
+    def __init__(self, name, driver, arguments, version, others):
         self.name, self.driver, self.kind = name, driver, KINDS.get(driver, "sync")
+        self.bus, self.said = seat(driver, arguments, others)
         self.backs = {(BACKS[key], value) for key, value in arguments.items() if key in BACKS}
         self.walker = walker("device", version)
 
@@ -147,7 +149,10 @@ class Model:
             raise Refused(f"Bus '{arguments['bus']}' not found")
         if name in self.devices:
             raise Refused(f"Duplicate device ID '{name}'")
-        it = Device(name, driver, arguments, self.version)
+        try:
+            it = Device(name, driver, arguments, self.version, self.devices.values())
+        except Taken as taken:
+            raise Refused(str(taken)) from None
         for collection, back in it.backs:
             if back not in self.kept[collection]:
                 raise Refused(f"Property '{driver}' can't find value '{back}'")

@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 from support.simulated_model import Device, Model, Refused
+from support.simulated_places import qtree
 
 from qemustate.qmp.connection import Connection
 from qemustate.qmp.messages import Command
@@ -88,7 +89,7 @@ class SimulatedQemu:
         for text in _values(argv, "-device"):
             driver, _, rest = text.partition(",")
             found = dict(word.split("=") for word in rest.split(","))
-            it = Device(found["id"], driver, {}, self.version)
+            it = Device(found["id"], driver, {}, self.version, self.model.devices.values())
             self.model.devices[it.name] = it
             self.model.move(it.walker, "launched", it.kind)
 
@@ -304,10 +305,14 @@ class SimulatedQemu:
             case "query-block-exports":
                 return []
             case "query-memory-devices":
-                dimms = [it.name for it in model.devices.values() if it.kind == "dimm"]
-                return [{"type": "dimm", "data": {"id": it, "size": 134217728}} for it in dimms]
+                dimms = [it for it in model.devices.values() if it.kind == "dimm"]
+                return [
+                    {"type": "dimm", "data": {"id": it.name, "size": 134217728, **it.said}} for it in dimms
+                ]
             case "query-balloon":
                 raise Refused("No balloon device has been activated", "DeviceNotActive")
+            case "human-monitor-command" if given["command-line"] == "info qtree":
+                return qtree([*model.devices.values()])
             case "human-monitor-command" if given["command-line"] == "info network":
                 return "".join(f"{it}: index=0,type=hubport\r\n" for it in sorted(kept["netdevs"]))
         raise Refused(f"The command {name} has not been found", "CommandNotFound")

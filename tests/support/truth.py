@@ -1,10 +1,12 @@
 """What is true of a VM, as QEMU itself says on a monitor that nobody else sees, held against what is believed of it.
 
 The truth is a map: ``status`` (a QAPI ``RunState``), ``jobs`` (id -> QAPI ``JobStatus``) and a set of names for each of
-``devices``, ``nodes``, ``netdevs``, ``chardevs`` and ``objects``.
+``devices``, ``nodes``, ``netdevs``, ``chardevs`` and ``objects``; ``seats`` and ``dimms`` tell where devices are (:mod:`support.seated`).
 """
 
 import re
+
+from support.seated import Seated, seats
 
 from qemustate.qmp.blocking import Client
 from qemustate.statemachine.state import BACKENDS
@@ -42,10 +44,12 @@ class Judge:
 
     def truth(self):
         """Return what is true now; what is asked first is a little older than what is asked last."""
-        nets = self.ask("human-monitor-command", {"command-line": "info network"})
+        nets = self._info("network")
         return {
             "status": self.ask("query-status")["status"],
             "jobs": {it["id"]: it["status"] for it in self.ask("query-jobs")},
+            "seats": seats(self._info("qtree")),
+            "dimms": {it["data"]["id"]: it["data"]["slot"] for it in self.ask("query-memory-devices")},
             "devices": self._children("/machine/peripheral"),
             "objects": self._children("/objects"),
             "nodes": {it["node-name"] for it in self.ask("query-named-block-nodes", {"flat": True})},
@@ -57,6 +61,9 @@ class Judge:
             },
         }
 
+    def _info(self, what):
+        return self.ask("human-monitor-command", {"command-line": f"info {what}"})
+
     def _children(self, path):
         listed = self.ask("qom-list", {"path": path})
         return {it["name"] for it in listed if it["type"].startswith("child<")}
@@ -67,11 +74,13 @@ class Believed:
 
     def __init__(self, vm):
         self._seen = {}
+        self._seated = Seated(vm)
         self.restart(vm)
 
     def restart(self, vm):
         """Begin a stretch with what is believed now."""
         self._seen.clear()
+        self._seated.restart(vm)
         self._add("runstate", "", vm.runstate)
         for name, cell in vm.jobs.items():
             self._add("job", name, cell)
@@ -81,6 +90,7 @@ class Believed:
 
     def look(self, vm):
         """Add what a record leads to; to be called after each."""
+        self._seated.look(vm)
         self._add("runstate", "", vm.runstate)  # what is shown may stay while what is meant changes
         for kind, name, _, cell in vm.changed:
             if kind in KEPT:
@@ -111,7 +121,10 @@ class Believed:
                 if not self._may(vm, kind, belief, there=name in truth[collection]):
                     is_ = "there" if name in truth[collection] else "not there"
                     found.append(f"{kind} {name} is {is_}, believed {vm.names(kind, _Belief(belief))}")
-        return found
+        gone = vm.watch.device.bit["gone"]
+        return found + self._seated.complaints(
+            truth, lambda name: self._seen.get(("device", name), gone) == gone
+        )
 
     def _may(self, vm, kind, belief, *, there):
         watcher = vm.watcher(kind)
