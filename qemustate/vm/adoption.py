@@ -13,6 +13,7 @@ from typing import Any, Final
 from qemustate.errors import (
     BadInput,
     CommandRefused,
+    LocalProtocolError,
     MonitorUnavailable,
     OutcomeUnknown,
     QemuGone,
@@ -43,13 +44,11 @@ async def adopt(log: Path, deadline: float, timeout: float) -> tuple[Recorder, S
         process = await _find(recorder, log)
         session = Session(process, recorder, deadline=deadline)
         try:
-            await asyncio.wait_for(_connect(session), timeout)
+            await asyncio.wait_for(_connect(session, process, log), timeout)
         except TimeoutError:
             raise MonitorUnavailable(
                 f"{process.socket_path}: no greeting in {timeout:g} s: another client may hold the monitor"
             ) from None
-        await _check_uuid(session, process, log)
-        await _close_left(session, recorder)
     except BaseException as error:
         if session is not None:
             session.release()
@@ -121,13 +120,15 @@ def _bury(recorder: Recorder) -> None:
     clear(place)
 
 
-async def _connect(session: Session) -> None:
-    """Connect, as often as it takes: a monitor takes one client at a time."""
+async def _connect(session: Session, process: Found, log: Path) -> None:
+    """Connect, ask and clear up, as often as it takes: a monitor takes one client at a time, and may be lost at any moment."""
     link = Link(session)
     while True:
         try:
             await link.reopen()
-        except (MonitorUnavailable, OutcomeUnknown):
+            await _check_uuid(session, process, log)
+            await _close_left(session)
+        except (MonitorUnavailable, OutcomeUnknown, LocalProtocolError):
             if session.ended.done():
                 raise QemuGone(session.ended.result()) from None
             await asyncio.sleep(_PAUSE)
@@ -145,9 +146,9 @@ async def _check_uuid(session: Session, process: Found, log: Path) -> None:
         raise BadInput(str(log), expected=f"a QEMU with the UUID {wanted}", seen=seen)
 
 
-async def _close_left(session: Session, recorder: Recorder) -> None:
+async def _close_left(session: Session) -> None:
     """Close the descriptors that were handed over for a command that never came; names of theirs are ours alone."""
-    for name, cell in list(recorder.vm.fds.items()):
-        if not name.startswith("/") and "present" in recorder.vm.names("fd", cell):
+    for name, cell in list(session.vm.fds.items()):
+        if not name.startswith("/") and "present" in session.vm.names("fd", cell):
             with contextlib.suppress(CommandRefused):
                 await session.execute("closefd", {"fdname": name})

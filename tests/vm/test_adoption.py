@@ -17,6 +17,7 @@ from qemustate.events.reader import LogReader
 from qemustate.events.writer import LogWriter
 from qemustate.qmp.blocking import Client
 from qemustate.vm import adoption
+from qemustate.vm.monitor import Monitor
 from qemustate.vm.process import start_time
 from qemustate.vm.recorder import open_recorder
 
@@ -176,6 +177,33 @@ def test_a_qemu_with_another_uuid(q35, tmp_path):
 
     assert start_time(pid) is not None
     end(log)
+
+
+@pytest.mark.parametrize("command", ["qom-list", "query-uuid", "closefd"])
+def test_a_connection_that_is_cut_while_a_vm_is_adopted(q35, tmp_path, monkeypatch, command):
+    """Wherever the connection is lost before the adoption is done, another one is opened and asked everything."""
+    log = tmp_path / "log"
+    execute, cuts = Monitor.execute, [command]
+    null = os.open(os.devnull, os.O_RDONLY)
+
+    async def cut(self, name, *args, **more):
+        if name in cuts:
+            cuts.remove(name)
+            self._client._socket.shutdown(socket.SHUT_RDWR)
+        return await execute(self, name, *args, **more)
+
+    async def work():
+        vm = await VirtualMachine.launch([*q35, "-uuid", "12345678-9abc-def0-1234-56789abcdef0"], log=log)
+        await vm.getfd("left", null)
+        os.close(null)
+        vm.leave()
+        monkeypatch.setattr(Monitor, "execute", cut)
+        async with VirtualMachine.adopt(log) as vm:
+            assert not cuts
+            told = vm._recorder.vm
+            assert told.names("fd", told.fds["left"]) == ("gone",)
+
+    run(work())
 
 
 def test_a_log_without_a_qemu(tmp_path):
