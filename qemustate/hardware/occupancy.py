@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 _MIB: Final = 1 << 20
+#: The highest slot of any PCI bus.
+_SLOTS: Final = 31
 
 #: Kind of bus -> what QEMU calls one without an id.
 _AUTOMATIC: Final = {
@@ -271,7 +273,9 @@ class Occupancy:
         taken = self.taken(bus.name)
         if bus.family in ("usb", "cpu"):
             return next(self.free(bus.name), None)
-        room = msgspec.structs.replace(bus.room, first=first)
+        # QEMU 7.2 puts a second device into slot 1 of a port, where no guest finds it; 10.0 refuses it (hw/pci/pci.c do_pci_register_device()).
+        last = _SLOTS if bus.kind == "port" else bus.room.last
+        room = msgspec.structs.replace(bus.room, first=first, last=last)
         return next((place for place in FAMILIES[bus.family].all(room) if place not in taken), None)
 
     def _behind_hubs(self, bus: Bus) -> Iterator[Place]:

@@ -174,6 +174,16 @@ def test_a_function_that_no_guest_sees_yet_is_only_advised_against(q35):
     assert q35.check(device) == ["slot 9.1 of ppb: no guest sees it until function 0 is plugged"]
 
 
+def test_a_second_device_in_a_port_is_where_qemu_puts_it():
+    """QEMU 7.2 takes a second device on a port's bus, in slot 1; it is known there, and never put there by us."""
+    topology = Topology.of([port(0)], machine="q35", acpi_off=True)
+    for name in "ab":
+        topology.occupy(Device(driver="virtio-rng-pci", id=name, bus="rp0"))
+    assert [topology.occupants[name].place for name in "ab"] == [(0, 0), (1, 0)]
+    with pytest.raises(NoPlace):
+        topology.place(Device(driver="virtio-rng-pci", id="c", bus="rp0"))
+
+
 def test_why_there_is_no_port_left_names_them_all():
     """The reason names the bus that takes nothing, the ports, and who is in them."""
     topology = Topology.of([port(0), port(1), port(2, hotplug=False)], machine="q35")

@@ -42,7 +42,7 @@ class Device:
 
     def __init__(self, name, driver, arguments, version, others):
         self.name, self.driver, self.kind = name, driver, KINDS.get(driver, "sync")
-        self.bus, self.said = seat(driver, arguments, others)
+        self.bus, self.said = seat(driver, arguments, others, version)
         self.backs = {(BACKS[key], value) for key, value in arguments.items() if key in BACKS}
         self.walker = walker("device", version)
 

@@ -6,7 +6,7 @@ A device says its place or is given the first that is free, and is refused one t
 #: Kind of bus -> the properties that say a place on it, its places in the order in which QEMU gives them, what it says of one that is taken.
 BUSES = {
     "pci": (("addr",), [(f"{slot:x}",) for slot in range(1, 31)], "PCI: slot {0} function 0 not available for {driver}, in use by {user}"),
-    "port": (("addr",), [("0",)], "PCI: slot {0} function 0 not available for {driver}, in use by {user}"),
+    "port": (("addr",), [(f"{slot:x}",) for slot in range(32)], "PCI: slot {0} function 0 not available for {driver}, in use by {user}"),
     "scsi": (("channel", "scsi-id", "lun"), [(0, target, 0) for target in range(256)], "lun already used by '{user}'"),
     "usb": (("port",), [(str(port),) for port in range(1, 5)], "usb port {0} (bus {bus}) not found (in use?)"),
     "serial": (("nr",), [(number,) for number in range(1, 31)], "A port already exists at id {0}"),
@@ -27,7 +27,7 @@ class Taken(Exception):
     """No place is left on a bus, or not the one that was asked for."""
 
 
-def seat(driver, arguments, others):
+def seat(driver, arguments, others, version):
     """Return the bus of a device and the properties that say its place there, beside all the others. Raises Taken."""
     bus = "" if driver == "pc-dimm" else arguments.get("bus", "pcie.0")
     kinds = {made: kind for it in others for made, kind in provided(it)}
@@ -39,6 +39,8 @@ def seat(driver, arguments, others):
     wish = tuple(arguments[key] for key in keys if key in arguments)
     if kind == "scsi" and wish:
         wish = (arguments.get("channel", 0), arguments["scsi-id"], arguments.get("lun", 0))
+    if kind == "port" and taken and version >= (10,):  # 7.2 takes a second one
+        raise Taken(f"PCI: slot 0 function 0 already occupied, new func {driver} cannot be exposed to guest.")
     place = wish or next((it for it in places if it not in taken), None)
     if place is None or place in taken:
         shown = place or ("0",)
