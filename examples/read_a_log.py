@@ -26,4 +26,6 @@ def main(log: str, *wanted: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit("usage: python read_a_log.py LOG [ID ...]")
     main(*sys.argv[1:])

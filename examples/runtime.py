@@ -61,4 +61,6 @@ async def main(folder: str, qemu: str = "qemu-system-x86_64") -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit("usage: python runtime.py FOLDER [QEMU]")
     asyncio.run(main(*sys.argv[1:]))

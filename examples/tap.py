@@ -53,4 +53,6 @@ def main(folder: str, qemu: str = "qemu-system-x86_64") -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit("usage: python tap.py FOLDER [QEMU]")
     main(*sys.argv[1:])

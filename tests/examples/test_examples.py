@@ -31,6 +31,14 @@ def example(name, *arguments):
     return done.stdout
 
 
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_an_example_says_how_it_is_run(path):
+    """Without arguments each example names those that it takes."""
+    done = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr.startswith(f"usage: python {path.name} ")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_story_is_told():
     """A recording is read as any log is: the life of the disk that the guest did not give back until it was reset."""
     said = example("read_a_log.py", STORY)
