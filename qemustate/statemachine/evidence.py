@@ -106,6 +106,7 @@ EVIDENCE: Final[tuple[Evidence, ...]] = (
     Evidence("return query-jobs", "", effect="query_jobs"),
     Evidence("return query-jobs", "", effect="couple_jobs"),
     Evidence("execute dump-guest-memory", "dump", "execute dump-guest-memory", holds=("saving",)),
+    Evidence("execute dump-guest-memory", "", effect="dump_asked"),
     Evidence("error dump-guest-memory", "dump", "error dump-guest-memory"),
     Evidence("return dump-guest-memory", "", effect="dump_answered"),
     Evidence("error dump-guest-memory", "", effect="couple_jobs"),

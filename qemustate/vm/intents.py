@@ -32,6 +32,7 @@ class Intent(msgspec.Struct, frozen=True):
     the member of its answer that says why it was refused.
     ``then`` is sent when it is done, and is part of it; ``tidy`` however it ended. ``announced`` is waited for
     when it is done: for as long as it takes, or with ``poll``, where no event may come, for a moment.
+    ``quiet`` is a query, and what its answer is like once QEMU is through with what it has said to have ended: it is asked until then.
     ``recovery`` is what a new process does with it: take back what was done so far, send again what it cannot see
     to be done, or only watch, where a step that was never sent means that nothing will come of it. ``going`` says that QEMU is at it,
     where only watching makes sense. ``sets`` names what the last request decides, so that an earlier one is not sent again, and
@@ -54,6 +55,7 @@ class Intent(msgspec.Struct, frozen=True):
     confirm: bool = False
     reason: str = ""
     announced: Callable[[VM], bool] | None = None
+    quiet: tuple[str, Callable[[Any], bool]] | None = None
     tidy: tuple[Step, ...] = ()
     recovery: Recovery = "watch"
     sets: str = ""
@@ -216,15 +218,22 @@ def resize(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], _si
     )  # fmt: skip
 
 
-def dump(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], _since: int) -> Intent:
-    """``dump-guest-memory``, detached: DUMP_COMPLETED says how it ended."""
+def dump(subject: str, arguments: dict[str, Any], steps: tuple[Step, ...], since: int) -> Intent:
+    """``dump-guest-memory``, detached: DUMP_COMPLETED says how it ended, and why; a quick one may be announced before the answer."""
+
+    def is_(vm: VM, status: str) -> bool:
+        # An earlier dump may have ended the same way.
+        return vm.dump.since > since and vm.names("dump", vm.dump) == (status,)
+
     return Intent(
         "dump", subject, arguments, steps,
-        # QEMU says so a moment before it lets the vCPUs go on (dump/dump.c dump_process()).
-        done=lambda vm: vm.names("dump", vm.dump) == ("completed",) and _runstate(vm) != ("save-vm",),
-        refused=lambda vm: ("qemu", "the dump failed") if vm.names("dump", vm.dump) == ("failed",) else None,
+        done=lambda vm: is_(vm, "completed"),
+        refused=lambda vm: ("qemu", vm.facts.get("dump-error", {}).get("", "the dump failed")) if is_(vm, "failed") else None,
         going=lambda vm: "active" in vm.names("dump", vm.dump),
-        settles="DUMP_COMPLETED, or query-dump", ask=("query-dump", {}),
+        settles="DUMP_COMPLETED, or query-dump", ask=("query-dump", {}), poll=True,
+        # QEMU says so before it closes the file and lets the vCPUs go on; another dump would use what it is about to free. Last of all it lets
+        # migrations be again (dump/dump.c dump_cleanup()).
+        quiet=("query-migrate", lambda told: not any("dump-guest-memory" in it for it in told.get("blocked-reasons", ()))),
     )  # fmt: skip
 
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 #: Seconds between one question and the next where QEMU does not tell by itself.
 _ASKING: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
+#: Seconds between one question and the next where QEMU is about to be through.
+_PAUSE: Final = 0.02
 #: Seconds for which the announcement of what is known is waited for where it may never come. Where it does it takes an RCU grace
 #: period (hw/core/qdev.c device_finalize()), which has no bound on a busy host, nor under TCG beside a vCPU that spins.
 _MOMENT: Final = 1.0
@@ -328,6 +330,9 @@ class Operations:
                 hurried.cancel()
                 ended.cancel()
             if seen.is_over:
+                if intent.quiet is not None:
+                    await self._quiet(*intent.quiet)
+                    seen.refusal = intent.refused(self.vm) or seen.refusal
                 if intent.confirm and seen.refusal is None:
                     await self._ask(intent)
                     seen.refusal = intent.refused(self.vm)
@@ -349,6 +354,15 @@ class Operations:
             await self._link.back()
             hurry.clear()
             await self._ask(intent)
+
+    async def _quiet(self, command: str, is_quiet: Callable[[Any], bool]) -> None:
+        """Ask until the answer says that QEMU is through. Raises QemuGone."""
+        while True:
+            await self._link.back()
+            with contextlib.suppress(OutcomeUnknown, MonitorUnavailable, LocalProtocolError):
+                if is_quiet(await self._link.execute(command)):
+                    return
+            await asyncio.sleep(_PAUSE)
 
     def _watch(self, identifier: str, intent: Intent, seen: Seen) -> None:
         """Look out for the end on every record from the one that answers the last step, which is about to be sent, on."""

@@ -205,9 +205,13 @@ class Verbs:
         deadline: float | None = None,
         correlation: str | None = None,
     ) -> Operation:
-        """Dump the guest's memory to the file ``path`` (ELF); the VM goes on when it is done."""
+        """Dump the guest's memory to the file ``path`` (ELF); the VM goes on when it is done. One dump waits for the one before it."""
         step = Step("dump-guest-memory", {"paging": paging, "protocol": f"file:{path}", "detach": True})
-        return self.begin("dump", step, arguments={"path": path}, deadline=deadline, correlation=correlation)
+        before = [it for it in self._operations.open.values() if it.intent == "dump"]
+        return self._operations.begin(
+            "dump", "", {"path": path}, [step],
+            deadline=deadline, correlation=correlation, after=before[-1] if before else None,
+        )  # fmt: skip
 
     def migrate(
         self,

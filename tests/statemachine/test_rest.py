@@ -83,8 +83,11 @@ def test_a_dump(wire, q35):
     assert "active" in dump()
     w.event("DUMP_COMPLETED", result={"total": 1, "status": "failed", "completed": 0}, error="full")
     assert dump() == ("failed",)
+    assert w.vm.facts["dump-error"] == {"": "full"}
     w.ok("query-dump", {"status": "none", "completed": 0, "total": 0})
     assert dump() == ("none",)
+    w.send("dump-guest-memory", paging=False, protocol="file:/tmp/d")
+    assert "dump-error" not in w.vm.facts
 
 
 @pytest.mark.parametrize(

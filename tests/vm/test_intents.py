@@ -80,3 +80,56 @@ def test_after_a_reset_qemu_is_asked_whether_the_device_had_left(stays):
     assert not intent.doubt(w.vm)
     assert intent.done(w.vm) is not stays
     assert (intent.refused(w.vm) == ("qemu", "a reset made QEMU forget the request")) is stays
+
+
+def dumping(w):
+    """Begin an intent to dump; return it."""
+    step = ("dump-guest-memory", {"paging": False, "protocol": "file:/core", "detach": True})
+    return begin(w, "dump", "", step)
+
+
+def ended(w, status, **more):
+    """Write that a dump has ended."""
+    w.event("DUMP_COMPLETED", result={"total": 1, "status": status, "completed": 1}, **more)
+
+
+def test_a_dump_is_not_done_by_an_earlier_one():
+    """What a dump before it has come to, done or failed, is nothing that a new one has."""
+    for status in ("completed", "failed"):
+        w = Wire(argv=Q35)
+        w.ok("dump-guest-memory", paging=False, protocol="file:/core", detach=True)
+        ended(w, status)
+        intent = dumping(w)
+        assert not intent.done(w.vm)
+        assert intent.refused(w.vm) is None
+        w.ok("dump-guest-memory", paging=False, protocol="file:/core", detach=True)
+        assert not intent.done(w.vm)
+        ended(w, "completed")
+        assert intent.done(w.vm)
+
+
+def test_a_dump_that_is_quicker_than_its_answer_is_asked_about():
+    """DUMP_COMPLETED before the answer may be an earlier dump's for all that is known: query-dump tells."""
+    w = Wire(argv=Q35)
+    intent = dumping(w)
+    sent = w.send("dump-guest-memory", paging=False, protocol="file:/core", detach=True)
+    ended(w, "completed")
+    w.answer(sent)
+    assert not intent.done(w.vm)
+    assert intent.poll
+    command, arguments = intent.ask
+    w.ok(command, {"total": 1, "status": "completed", "completed": 1}, **arguments)
+    assert intent.done(w.vm)
+
+
+def test_a_dump_is_refused_with_qemus_own_words():
+    """The event's text is the reason; where only the query was heard there is none, and never that of an earlier dump."""
+    w = Wire(argv=Q35)
+    intent = dumping(w)
+    w.ok("dump-guest-memory", paging=False, protocol="file:/core", detach=True)
+    ended(w, "failed", error="dump: no space")
+    assert intent.refused(w.vm) == ("qemu", "dump: no space")
+    intent = dumping(w)
+    w.ok("dump-guest-memory", paging=False, protocol="file:/core", detach=True)
+    w.ok("query-dump", {"total": 1, "status": "failed", "completed": 0})
+    assert intent.refused(w.vm) == ("qemu", "the dump failed")

@@ -1,5 +1,6 @@
 """A VM's state elsewhere: in another QEMU, in a file, in a snapshot, in a dump."""
 
+import asyncio
 import contextlib
 import re
 import socket
@@ -154,6 +155,45 @@ def test_memory_is_dumped_to_a_file(argv, tmp_path):
             await vm.dump(str(tmp_path / "again"), deadline=60)
 
     bounded(scenario)
+
+
+@pytest.mark.parametrize("runs", [True, False], ids=["running", "paused"])
+def test_a_dump_that_fails_on_its_way_says_why(argv, tmp_path, runs):
+    """What the disk refuses after the dump has begun is in the refusal, and when that has come the VM is as before, and can be dumped."""
+
+    async def scenario():
+        async with VirtualMachine.launch(argv, log=tmp_path / "log") as vm:
+            if runs:
+                await vm.resume()
+            before = vm.state.runstate
+            for number in range(3):
+                with pytest.raises(OperationRefused) as refused:
+                    await vm.dump("/dev/full", deadline=60)
+                assert refused.value.by == "qemu"
+                assert refused.value.desc == "dump: failed to write elf header: No space left on device"
+                assert (await vm.execute("query-status"))["status"] == vm.state.runstate == before
+                await vm.dump(str(tmp_path / f"core{number}"), deadline=60)
+                assert "dump-error" not in vm.state["facts"]
+
+    bounded(scenario)
+
+
+@pytest.mark.parametrize("runs", [True, False], ids=["running", "paused"])
+def test_one_dump_waits_for_another(argv, tmp_path, runs):
+    """However soon the next is asked for, each is whole: QEMU says that one has ended before it has let go of its file."""
+    cores = [tmp_path / f"core{number}" for number in range(6)]
+
+    async def scenario():
+        async with VirtualMachine.launch(argv, log=tmp_path / "log") as vm:
+            if runs:
+                await vm.resume()
+            before = vm.state.runstate
+            await asyncio.gather(*(vm.dump(str(core), deadline=60) for core in cores))
+            assert vm.state.runstate == before
+
+    bounded(scenario)
+    assert {core.stat().st_size for core in cores} == {cores[0].stat().st_size}
+    assert cores[0].stat().st_size > 32 * MIB
 
 
 def test_a_snapshot_is_taken_gone_back_to_and_deleted(argv, qemu, tmp_path, make_image):

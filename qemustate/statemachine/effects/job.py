@@ -114,6 +114,11 @@ def couple_jobs(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
         set_guards(vm, **{how: (guard,)})
 
 
+def dump_asked(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
+    """Whatever made an earlier dump fail is not what this one will end with."""
+    vm.facts.pop("dump-error", None)
+
+
 def dump_answered(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     """``dump-guest-memory`` is over when it is answered, unless it was detached."""
     if data.get("detach"):
@@ -124,7 +129,9 @@ def dump_answered(vm: VM, data: dict[str, Any], _answer: Any) -> None:
 
 
 def dumped(vm: VM, data: dict[str, Any], _event: Any) -> None:
-    """DUMP_COMPLETED carries how the dump ended."""
+    """DUMP_COMPLETED carries how the dump ended, and why where it failed; ``query-dump`` has no reason."""
+    if error := data.get("error"):
+        vm.facts["dump-error"] = {"": error}
     trigger = f"DUMP_COMPLETED {data['result']['status']}"
     if trigger in vm.watch.dump.triggers:
         step_vm(vm, "dump", trigger)
