@@ -31,7 +31,7 @@ class Segment:
 
     ``offset`` is the byte behind the last item delivered, ``running`` the segment's checksum up to there,
     ``seq`` the number of the next item (None: whatever it is). ``fault`` says why reading stopped, None
-    when it stopped at the end of the file.
+    when it stopped at the end of the file. Raises BadInput where there is no file that can be read.
     """
 
     def __init__(self, path: Path, *, offset: int = 0, running: int = 0, seq: int | None = None) -> None:

@@ -134,7 +134,10 @@ def argument(option: str, value: Any, version: tuple[int, int] | None = None) ->
 
 
 def as_map(option: str, value: Any) -> dict[str, Any]:
-    """Return the value of an option of ``key=value`` as a map, a part as what it is: a lone value is that of the first key."""
+    """Return the value of an option of ``key=value`` as a map, a part as what it is: a lone value is that of the first key.
+
+    Raises BadInput for a part of another option, and for a lone value where the option has no first key.
+    """
     kind = PARTS.get(option)
     if isinstance(value, Part) and kind is not type(value):
         raise BadInput(

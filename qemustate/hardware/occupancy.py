@@ -204,7 +204,7 @@ class Occupancy:
     # --- questions
 
     def policy(self, key: str) -> Policy:
-        """Return the rule by which a device is released."""
+        """Return the rule by which a device is released; of one that is not known, that of a device nobody knows."""
         occupant = self.occupants.get(key)
         driver = occupant.device.kind if occupant else ""
         provider = self.buses[occupant.bus].provider if occupant and occupant.bus in self.buses else ""

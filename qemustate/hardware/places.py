@@ -83,7 +83,10 @@ def pci_address(place: Place) -> str:
 
 
 def size(value: Any, unit: int = 1) -> int:
-    """Return a size in bytes: a number counts ``unit`` bytes, as does a text that has no suffix of its own (util/cutils.c)."""
+    """Return a size in bytes: a number counts ``unit`` bytes, as does a text that has no suffix of its own (util/cutils.c).
+
+    Raises BadInput for a text that is no size.
+    """
     if isinstance(value, int):
         return value * unit
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([bkmgtpe]?)(?:ib)?", str(value).strip(), re.IGNORECASE)
@@ -96,7 +99,8 @@ def size(value: Any, unit: int = 1) -> int:
 def read_pci(device: Device) -> Place | None:
     """Return the slot and function of ``addr``, None without one.
 
-    A number is refused: QEMU 7.2 reads it as a slot in hexadecimal digits, 10.0 as slot times 8 plus function.
+    A number is refused: QEMU 7.2 reads it as a slot in hexadecimal digits, 10.0 as slot times 8 plus function. Raises BadInput
+    for that, and for what is no address.
     """
     addr = device.get("addr")
     if addr is None:

@@ -28,7 +28,7 @@ _CHECKPOINTS: Final = 512
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """One change: at which record, of which machine and subject, from which states to which, and why."""
+    """One change: at which record and time (microseconds since 1970), of which machine and subject, from which states to which, and why."""
 
     seq: int
     time: int

@@ -147,7 +147,8 @@ def rows(
 ) -> list[Row]:
     """Return one row per source state: ``sources`` is separated by blanks, ``dest`` ``"="`` stays.
 
-    ``dest`` may name several states too: every source then leads to each of them.
+    ``dest`` may name several states too: every source then leads to each of them. Raises ValueError for an assumption that is
+    not in ASSUMPTIONS.
     """
     if assume and assume not in ASSUMPTIONS:
         raise ValueError(f"no such assumption: {assume}")

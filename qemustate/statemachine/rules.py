@@ -12,7 +12,11 @@ import msgspec
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing a rule says about a trace, with the record it rests on."""
+    """One thing a rule says about a trace, with the record it rests on.
+
+    ``seq`` is that record's number, ``severity`` and ``rule`` are the rule's (:data:`RULES`), ``subject`` is the device, job,
+    command, ... it is about, or a machine such as ``runstate``, and ``message`` a sentence.
+    """
 
     seq: int
     severity: str
