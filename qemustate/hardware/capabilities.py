@@ -102,10 +102,11 @@ class Capabilities(msgspec.Struct, dict=True):
         """Return what is wrong with a command line: each part's problems under its option and id, machine types, ids used twice."""
         found = []
         for machine in config.all("machine"):
-            if "type" in machine and machine["type"] not in self.machines:
-                close = difflib.get_close_matches(machine["type"], self.machines, 3)
+            name = str(machine.get("type", ""))
+            if name and name not in self.machines:
+                close = difflib.get_close_matches(name, self.machines, 3)
                 expected = f"a machine of this QEMU{', ' if close else ''}{' or '.join(close)}"
-                found.append(Problem("machine.type", expected, machine["type"]))
+                found.append(Problem("machine.type", expected, name))
         for part in config.parts():
             place = f"{part.option} {part.id or part.kind}"
             found += (Problem(f"{place}: {it.path}", it.expected, it.seen) for it in self.check(part))

@@ -125,6 +125,8 @@ class Config:
             table = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise BadInput(name, expected="TOML", seen=str(error)) from error
+        except RecursionError:
+            raise BadInput(name, expected="TOML", seen="lists or tables too deep in each other") from None
         qemu = table.pop("qemu", QEMU)
         if not isinstance(qemu, str):
             raise BadInput(name, "key qemu", expected="the name of a program", seen=repr(qemu))

@@ -60,7 +60,7 @@ class Process:
         a file to be made for its standard error, so that it is there for whoever comes after us, else one without a
         name. With such a file QEMU shares nothing of ours, whose pipes would stay open as long as it runs: what it prints
         goes there too, and it begins with :meth:`go`. ``fds`` are the descriptors that it inherits under the same numbers.
-        Raises BadInput (socket path in use, ``-daemonize``) and LaunchFailed (no such program).
+        Raises BadInput (socket path in use, ``-daemonize``, a zero byte) and LaunchFailed (no such program).
         """
         _check(argv)
         self.socket_path = Path(socket_path)
@@ -211,6 +211,8 @@ def _check(argv: Sequence[str]) -> None:
         raise BadInput("command line", expected="a QEMU program and its options", seen="nothing")
     if shutil.which(argv[0]) is None:
         raise LaunchFailed(f"{argv[0]}: no such program, or not executable")
+    if bad := next((word for word in argv if "\0" in word), ""):
+        raise BadInput("command line", expected="words without a zero byte", seen=repr(bad))
     if "-daemonize" in argv or "--daemonize" in argv:
         raise BadInput(
             "command line", expected="a QEMU that stays our child, so that its end is seen", seen="-daemonize"

@@ -195,3 +195,11 @@ def test_it_can_be_kept(known):
 
     assert (back, back.version) == (capabilities, capabilities.version)
     assert back.properties["virtio-rng-pci"]["max-bytes"] == "uint64"
+
+
+def test_a_machine_that_is_a_number_is_named(known):
+    """What stands where a machine's name should is told, whatever it is."""
+    config = Config(options={"machine": [1]})
+    assert [str(problem) for problem in known().check_config(config)] == [
+        "machine.type: expected a machine of this QEMU, saw 1"
+    ]

@@ -279,6 +279,7 @@ def test_toml_is_the_same_maps():
     [
         ("a = ", "VM.toml: expected TOML, saw Invalid value (at end of document)"),
         ("a = 1\nb 2", "line 2"),
+        (f"a = {'[' * 3000}", "VM.toml: expected TOML, saw lists or tables too deep in each other"),
         ("machin = 'q35'", "VM.toml, key machin: expected an option of QEMU, machine"),
         ("qemu = 3", "VM.toml, key qemu: expected the name of a program, saw 3"),
         ("nodefaults = 'on'", "VM.toml, key nodefaults: expected true or false: it takes no argument, saw 'on'"),

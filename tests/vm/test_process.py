@@ -90,6 +90,8 @@ def test_command_lines_that_will_not_do(tmp_path):
         Process([], tmp_path / "monitor")
     with pytest.raises(BadInput, match="saw -daemonize"):
         Process(["true", "-daemonize"], tmp_path / "monitor")
+    with pytest.raises(BadInput, match="saw 'a\\\\x00b'"):
+        Process(["true", "-name", "a\0b"], tmp_path / "monitor")
 
 
 def test_only_the_end_of_a_long_stderr_is_kept_in_memory(tmp_path):
