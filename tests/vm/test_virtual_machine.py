@@ -226,6 +226,46 @@ def test_the_same_plug_twice_is_one(argv, tmp_path):
     assert intents(tmp_path / "log")[0] == ("plug", "d0", "done")
 
 
+#: What asking for the same unplug twice comes to, by the command line and the parts of a device.
+ASKED_TWICE = {
+    "acpi": ("repeated", [], [Device(driver="virtio-rng-pci", id="x", bus="rp0")]),
+    # A port is powered by the reset at launch; a device that is plugged later would go at once.
+    "pcie": ("joined", [*NATIVE, "-device", "virtio-rng-pci,id=x,bus=rp0"], []),
+    "dimm": (
+        "joined",
+        ["-m", "128M,slots=1,maxmem=1G"],
+        [
+            Object({"qom-type": "memory-backend-ram", "id": "m", "size": 128 << 20}),
+            Device(driver="pc-dimm", id="x", memdev="m"),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("bus", ASKED_TWICE)
+def test_a_second_request_does_what_its_bus_bears(q35, tmp_path, bus):
+    """An unplug under way is asked for once more where that does no harm, else both wait for the first; either is told which."""
+    how, more, parts = ASKED_TWICE[bus]
+
+    async def scenario():
+        async with VirtualMachine.launch([*q35, *more], log=tmp_path / "log") as vm:
+            if parts:
+                await vm.plug(*parts)
+            await vm.resume()
+            first = vm.unplug("x", deadline=60)
+            await first.taken()
+            second = vm.unplug("x", deadline=60)
+            assert (first.how, second.how, second.id) == ("asked", how, first.id)
+            await vm.execute("query-name")  # behind whatever was sent
+        for it in (first, second):
+            with pytest.raises(OutcomeUnknown, match="QEMU has ended"):
+                await it
+
+    run(scenario)
+    sent = [it.body["qmp"]["execute"] for it in LogReader(tmp_path / "log") if it.kind == "command"]
+    assert sent.count("device_del") == (2 if how == "repeated" else 1)
+
+
 def test_who_waits_is_told_when_the_vm_is_let_go_of(q35, tmp_path):
     """An operation that is under way when its VM is let go of is unknown here, and goes on with whoever adopts it."""
 
@@ -360,6 +400,53 @@ def test_callbacks_may_ask(argv, tmp_path):
 
     run(scenario)
     assert seen[0] == "running"
+
+
+def test_callbacks_are_told_of_doubt_until_they_end(argv, tmp_path):
+    """A state that is left, one that is no longer certain, and one that is certain again; nothing after who listens has had enough."""
+    seen = []
+
+    class Listener:
+        def on_exit_running(self):
+            seen.append("left running")
+
+        def on_uncertain(self):
+            seen.append("uncertain")
+
+        def on_enter_running(self):
+            seen.append("running")
+
+    async def scenario():
+        async with VirtualMachine.launch(argv, log=tmp_path / "log") as vm:
+            await vm.resume()
+            end = vm.listen("runstate", Listener())
+            vm._session.monitor.close()
+            await vm.until(lambda state: state.runstate is None)
+            await vm.until(lambda state: state.runstate == "running")
+            await asyncio.sleep(0)
+            end()
+            await vm.pause()
+
+    run(scenario)
+    assert (seen[0], seen[-1]) == ("left running", "running")
+    assert "uncertain" in seen
+    assert seen.count("running") == 1
+
+
+def test_what_qemu_says_to_nobody_is_kept(argv, tmp_path):
+    """Its standard error can be read while it runs, and is in the log when it has ended."""
+
+    async def scenario():
+        async with VirtualMachine.launch([*argv, "-trace", "runstate_set"], log=tmp_path / "log") as vm:
+            await vm.resume()
+            while "runstate_set" not in vm.stderr():  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.01)
+
+    run(scenario)
+    notes = [it.body["text"] for it in LogReader(tmp_path / "log") if it.kind == "note"]
+    assert len(notes) == 1
+    assert notes[0].startswith("QEMU's standard error: ")
+    assert "runstate_set" in notes[0]
 
 
 def test_left_and_adopted(argv, tmp_path):
