@@ -174,11 +174,14 @@ class Bearers(RuleBasedStateMachine):
         self._begin(name, empty=True)
 
     @precondition(lambda self: not self.connected)
-    @rule(unheard=st.integers(0, 2))
-    def reopen(self, unheard):
-        """Connect; what QEMU announces before the negotiation is over is not sent to anybody."""
+    @rule(unheard=st.integers(0, 2), held=st.booleans())
+    def reopen(self, unheard, held):
+        """Connect, ``held`` up by whoever had our monitor; what QEMU announces before the negotiation is over is not sent to anybody."""
         self.w.put("opened", {"alone": self.alone})
         self.alone = True
+        if held:
+            self.w.put("held", {})
+            self.known = False
         version = dict(zip(("major", "minor", "micro"), VERSION, strict=True))
         self.w.put("greeting", {"qmp": {"QMP": {"version": {"qemu": version}, "capabilities": []}}})
         if self.late:
