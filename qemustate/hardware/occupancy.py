@@ -101,6 +101,8 @@ class Occupancy:
             self.buses[DIMMS] = Bus(DIMMS, "memory", Room(0, slots - 1), fixed=fixed)
         #: Memory backend -> its size in bytes.
         self.sizes: dict[str, int] = {}
+        #: The buses of devices that have gone, in the order in which they went.
+        self.left: list[str] = []
         #: CPU slot -> its CPU type, as told by query-hotpluggable-cpus.
         self.cpus: dict[Place, str] = {}
 
@@ -146,8 +148,10 @@ class Occupancy:
 
     def release(self, key: str) -> None:
         """Take note that a device is gone, with all that is on its buses; one not known is nothing."""
-        if self.occupants.pop(key, None) is None:
+        gone = self.occupants.pop(key, None)
+        if gone is None:
             return
+        self.left = [*(bus for bus in self.left if bus != gone.bus), gone.bus]
         for bus in [bus for bus in self.buses.values() if bus.provider == key]:
             del self.buses[bus.name]
             for child in [it.key for it in self.occupants.values() if it.bus == bus.name]:
@@ -232,7 +236,11 @@ class Occupancy:
         return self.buses.get(str(device.get("bus", "")).rpartition("/")[2])
 
     def candidates(self, device: Device, family: str, *, cold: bool = False) -> list[Bus]:
-        """Return the buses that a device may go on by itself, best first; where it names one, that one if it is known."""
+        """Return the buses that a device may go on by itself, best first; where it names one, that one if it is known.
+
+        Of the ports it is the one that has been empty for longest: a guest that is told of an unplug and of a plug behind
+        another port at once may eject twice, and the second hits who is in the port by then (hw/acpi/pcihp.c).
+        """
         if "bus" in device:
             named = self.named_bus(device)
             return [named] if named else []
@@ -240,7 +248,9 @@ class Occupancy:
         if family != "pci":
             return buses
         kinds = preferred(device.kind, cold=cold)
-        return sorted((bus for bus in buses if bus.kind in kinds), key=lambda bus: kinds.index(bus.kind))
+        left = {name: order for order, name in enumerate(self.left)}
+        usable = [bus for bus in buses if bus.kind in kinds]
+        return sorted(usable, key=lambda bus: (kinds.index(bus.kind), left.get(bus.name, -1)))
 
     def wish(self, device: Device, bus: Bus) -> Place | None:
         """Return the place on a bus that a device asks for, completed where QEMU completes it; None if it leaves it open.

@@ -26,6 +26,8 @@ def topology(vm: VM) -> Topology:
             found.occupy(Device(cell.properties))
         if name in found.occupants:
             found.occupants[name].leaving = vm.names("device", cell) == ("unplugging",)
+    left = sorted((cell.since, cell.bus) for cell in vm.devices.values() if cell.bus and is_free(vm, cell))
+    found.left = [bus for _, bus in left]
     for intent in vm.intents.values():
         for command, arguments, _ in intent.get("steps", ()) if intent["intent"] == "plug" else ():
             if command == "device_add" and arguments.get("id") not in found.occupants:

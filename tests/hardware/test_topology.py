@@ -81,6 +81,22 @@ def test_a_place_is_free_when_the_rule_of_its_bus_says_so(q35):
     assert q35.place(rng("new", bus="rp0"))["addr"] == "0"
 
 
+def test_a_port_that_was_just_left_is_the_last_to_be_used_again(q35):
+    """Of the free ports it is the one that has been empty for longest; the bridge's slots still come after."""
+    for name in ("a", "b"):
+        q35.occupy(q35.place(rng(name)))
+    q35.release("a")
+    q35.release("b")
+    q35.occupy(q35.place(rng("c")))
+    q35.release("c")
+
+    assert q35.place(rng("d"))["bus"] == "rp1"
+    q35.occupy(q35.place(rng("d")))
+    assert q35.place(rng("e"))["bus"] == "rp0"
+    q35.occupy(q35.place(rng("e")))
+    assert q35.place(rng("f"))["bus"] == "ppb"
+
+
 def test_who_is_in_the_way_on_a_bus_that_is_named(q35):
     """Of a port its one device, of a bus with more places whoever has the one asked for; nobody where a place is left."""
     q35.occupy(q35.place(rng("r", bus="rp0")))

@@ -79,3 +79,17 @@ def test_a_port_that_is_named_is_taken_as_long_as_its_device_is_certain_to_be_th
 def test_who_asks_for_its_own_place_again_is_told_by_qemu(full):
     """The id of a device that is there is refused as such, not its place."""
     assert not is_taken(full.vm, topology(full.vm), rng("r0", bus="rp0"))
+
+
+def test_the_port_that_has_been_empty_for_longest_is_next(full):
+    """A guest may be about to eject once more what went a moment ago: the next device goes where nobody has been for longer."""
+    for name in ("r1", "r0"):
+        full.ok("device_del", id=name)
+        full.event("DEVICE_DELETED", device=name, path=f"/machine/peripheral/{name}")
+
+    assert topology(full.vm).place(rng("r2"))["bus"] == "rp1"
+    full.plug("r2", "virtio-rng-pci", "rp1")
+    assert topology(full.vm).place(rng("r3"))["bus"] == "rp0"
+    full.ok("device_del", id="r2")
+    full.event("DEVICE_DELETED", device="r2", path="/machine/peripheral/r2")
+    assert topology(full.vm).place(rng("r3"))["bus"] == "rp0"
