@@ -36,7 +36,7 @@ _MORE: Final = """\
 VM.toml holds a command line in QEMU's own names: options at the top, a table for an option of key=value or a
 device, [[device]] for one of several, qemu for the program; - is standard input. It is held against what that
 QEMU says of itself. One QMP monitor of ours is added. A line is printed for each record that changed something,
-and the state at the end. The first ^C asks QEMU to quit, another one kills it.
+and the state at the end. The first ^C asks QEMU to quit, another one kills it. When the terminal goes, QEMU is asked too.
 
 exit status:
   0  QEMU ended with status 0
@@ -130,7 +130,7 @@ def timeline(recorder: Recorder) -> Iterator[None]:
 def _show(log: Path, before: int, stop: threading.Event) -> None:
     """Print the timeline behind the writer, as fast as whoever reads it; records up to ``before`` are old."""
     lines, vm, ended = Changes(), VM(), False
-    with contextlib.suppress(BrokenPipeError):  # nobody looks on, and the VM goes on
+    with contextlib.suppress(OSError):  # nobody looks on, and the VM goes on
         # An old log ends with a `closed` of its own.
         while not (ended or stop.wait(_PAUSE)):
             for record in LogReader(log).follow(stop, vm.seq + 1):
@@ -142,8 +142,9 @@ def _show(log: Path, before: int, stop: threading.Event) -> None:
 
 
 def tell(text: str) -> None:
-    """Say something on standard error, at once and whole."""
-    print(text, file=sys.stderr, flush=True)
+    """Say something on standard error, at once and whole, if anybody is there."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def tell_state(writer: LogWriter) -> None:

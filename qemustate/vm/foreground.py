@@ -28,7 +28,7 @@ def run_qemu(
 ) -> dict[str, int]:
     """Run a QEMU command line until it ends; return ``{"status": n}`` or ``{"signal": n}``.
 
-    The first SIGINT or SIGTERM asks QEMU to quit, another one kills it. ``tell`` is given sentences for a person,
+    The first SIGINT or SIGTERM asks QEMU to quit, another one kills it; SIGHUP asks, and may come twice. ``tell`` is given sentences for a person,
     what QEMU wrote to its stderr among them; ``stdout`` and errors are those of Session.launch.
     """
     return asyncio.run(_run_qemu(argv, recorder, tell, stdout))
@@ -46,7 +46,7 @@ async def _run_qemu(
             session.kill()
         asked.set()
 
-    _on_signals(on_signal)
+    _on_signals(on_signal, asked.set)
     with tempfile.TemporaryDirectory(prefix="qemustate-") as folder:
         launching = asyncio.ensure_future(
             Session.launch(argv, recorder, Path(folder) / "monitor", stdout=stdout)
@@ -85,16 +85,20 @@ def run_tap(
     scribe: Scribe,
     tell: Callable[[str], None],
 ) -> None:
-    """Run a tap until QEMU goes, or SIGINT or SIGTERM comes; see :func:`qemustate.vm.tap.tap`."""
+    """Run a tap until QEMU goes, or SIGINT, SIGTERM or SIGHUP comes; see :func:`qemustate.vm.tap.tap`."""
 
     async def serve() -> None:
         stop = asyncio.Event()
-        _on_signals(stop.set)
+        _on_signals(stop.set, stop.set)
         await tap(listen_at, connect_to, scribe, tell, stop)
 
     asyncio.run(serve())
 
 
-def _on_signals(action: Callable[[], None]) -> None:
+def _on_signals(action: Callable[[], None], hangup: Callable[[], None]) -> None:
+    """Do ``action`` at a signal that asks for the end; ``hangup`` when the terminal goes, unless that is to be ignored (nohup)."""
+    loop = asyncio.get_running_loop()
     for number in _ENDING:
-        asyncio.get_running_loop().add_signal_handler(number, action)
+        loop.add_signal_handler(number, action)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, hangup)

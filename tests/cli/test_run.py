@@ -54,7 +54,7 @@ class Running:
         return self.process.communicate(timeout=60)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_timeline_is_shown_live_and_a_signal_ends_it(qemu, tmp_path, number):
     """Launch and negotiation are shown while QEMU runs; a signal makes it quit in order; the state is printed; nothing is left."""
     log = tmp_path / "vm.log"
@@ -73,6 +73,27 @@ def test_the_timeline_is_shown_live_and_a_signal_ends_it(qemu, tmp_path, number)
     assert kinds[:4] == ["segment", "spawned", "opened", "greeting"]
     assert kinds[-3:] == ["lost", "exited", "closed"]
     assert list(folder.iterdir()) == []
+
+
+def test_a_terminal_that_goes_takes_qemu_with_it(qemu, tmp_path):
+    """A hangup, which comes from the kernel and from the shell, makes QEMU quit in order though nobody can be told."""
+    log = tmp_path / "vm.log"
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, "--log", log, "--", qemu.binary, *qemu.args, *BARE],
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    while b"negotiating -> ready" not in shown:
+        shown += os.read(ours, 1 << 16)
+    os.close(ours)
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(60) == 2
+    records = [(record.kind, record.body) for record in LogReader(log)]
+    assert [kind for kind, _ in records[-3:]] == ["lost", "exited", "closed"]
+    assert records[-2][1] == {"status": 0}
 
 
 def test_a_wedged_qemu_is_killed_by_the_second_signal(qemu, tmp_path):
