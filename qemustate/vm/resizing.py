@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qemustate.errors import BadInput, OperationRefused
+from qemustate.errors import BadInput, CommandRefused, OperationRefused
 from qemustate.hardware.hotplug import Step
 from qemustate.hardware.properties import Device, Object
 from qemustate.vm.verbs import Verbs
@@ -103,9 +103,16 @@ async def _less(vm: Verbs, size: int, devices: list[dict[str, Any]], deadline: f
 
 async def _set_vcpus(vm: Verbs, wanted: int, deadline: float | None, *, left: bool) -> int:
     """Give the guest ``wanted`` vCPUs; ``left`` says whether one has been unplugged."""
-    entries = await vm.execute("query-hotpluggable-cpus")
+    try:
+        entries = await vm.execute("query-hotpluggable-cpus")
+    except (
+        CommandRefused
+    ):  # by a machine that has no places for vCPUs, as microvm (hw/core/machine-qmp-cmds.c)
+        entries = []
     present = [it for it in entries if "qom-path" in it]
-    now: int = sum(it["vcpus-count"] for it in present)
+    now: int = (
+        sum(it["vcpus-count"] for it in present) if entries else len(await vm.execute("query-cpus-fast"))
+    )
     if wanted > now:
         # QEMU lists them from the last to the first.
         free = [it for it in reversed(entries) if "qom-path" not in it]
