@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from qemustate.cli.common import add_parser as add
 from qemustate.cli.common import complain, say
-from qemustate.events.observe import parsed
+from qemustate.events.observe import qmp_of
 from qemustate.events.reader import LogReader
 from qemustate.events.recovery import Mode, Report, repair, verify
 from qemustate.replay.answers import Answers
@@ -67,7 +67,7 @@ def _stat(args: argparse.Namespace) -> int:
     for record in reader:
         kinds[record.kind] += 1
         if record.kind == "event":
-            events[str(parsed(record.body)["event"])] += 1
+            events[str(qmp_of(record.body).get("event", "?"))] += 1
         seq = record.seq
         first, last = first or record.time, record.time or last
     source = reader.header.get("source")

@@ -101,11 +101,22 @@ def parsed(body: dict[str, Any]) -> dict[str, Any]:
     if qmp is None:
         try:
             qmp = decode(_bytes(body.get("text", b"")))
-        except JsonError as error:
+        except (JsonError, TypeError) as error:
             raise BadInput("record", expected="a QMP message", seen=str(error)) from error
     if not isinstance(qmp, dict):
         raise BadInput("record", expected="a QMP message", seen=type(qmp).__name__)
     return cast("dict[str, Any]", qmp)
+
+
+def qmp_of(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the QMP object of a message's record, for whoever shows it: an empty one where the body holds none."""
+    qmp = body.get("qmp")
+    if qmp.__class__ is dict:
+        return cast("dict[str, Any]", qmp)
+    try:
+        return parsed(body)
+    except BadInput:
+        return {}
 
 
 def message(record: Record) -> Message:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, TypeAlias
 
-from qemustate.events.observe import parsed
+from qemustate.events.observe import qmp_of
 from qemustate.statemachine import describe
 from qemustate.statemachine.state import key_of
 
@@ -27,9 +27,9 @@ class Answers:
         """Look at a record; return the command that it answers, if it is an answer to one that was seen."""
         seq, _, kind, body = told
         if kind == "command":
-            self._asked[key_of((body.get("qmp") or parsed(body)).get("id"), seq)] = told
+            self._asked[key_of(qmp_of(body).get("id"), seq)] = told
         elif kind in ("reply", "failure"):
-            return self._answered((body.get("qmp") or parsed(body)).get("id"))
+            return self._answered(qmp_of(body).get("id"))
         elif kind in _BREAKS:
             self._left |= self._asked
             self._asked = {}
@@ -56,7 +56,7 @@ def name_of(command: Told | None) -> str | None:
     """Return the name of a command's record; None for None."""
     if command is None:
         return None
-    qmp = command[3].get("qmp") or parsed(command[3])
+    qmp = qmp_of(command[3])
     return str(qmp.get("execute") or qmp.get("exec-oob"))
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
-from qemustate.events.observe import parsed
+from qemustate.events.observe import qmp_of
 from qemustate.replay.answers import Answers, Told
 from qemustate.statemachine.rules import RATE_LIMITED
 from qemustate.statemachine.stepping import device_name
@@ -77,14 +77,14 @@ def meanings(batches: Iterable[list[Any]], lacks: Iterable[str]) -> Iterator[Mea
 def _meaning(kind: str, body: dict[str, Any], command: Told | None) -> tuple[str, tuple[str, ...]] | None:
     if kind == "exited":
         return THE_VM, ("exited", *(f"{key} {body[key]}" for key in ("status", "signal") if key in body))
-    qmp = body.get("qmp") or parsed(body)
+    qmp = qmp_of(body)
     if kind == "event":
         name, data = str(qmp.get("event")), qmp.get("data")
         if name in RATE_LIMITED or name in _PROGRESS:
             return None
         subject = _subject(data)
         return subject or THE_VM, (name, subject, *_telling(data))
-    asked = qmp if kind == "command" else (command[3].get("qmp") or parsed(command[3])) if command else {}
+    asked = qmp if kind == "command" else qmp_of(command[3]) if command else {}
     name = str(asked.get("execute") or asked.get("exec-oob"))
     if not asked or name.startswith(_ASKS):
         return None

@@ -54,7 +54,7 @@ class Checker:
         shown, asked = body, None
         names: tuple[str, ...] = (kind,)
         if kind in MESSAGE_KINDS:
-            shown = body.get("qmp") or parsed(body)
+            shown = parsed(body)
             asked = self._asked(kind, shown, seq)
             names = (kind, f"{kind} {_about(kind, shown, asked)}")
         elif kind == "spawned" and is_another(vm, body):

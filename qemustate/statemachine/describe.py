@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from qemustate.events.observe import parsed
+from qemustate.events.observe import qmp_of
 from qemustate.events.records import MESSAGE_KINDS
 from qemustate.qmp.jsontext import print_qemu
 from qemustate.statemachine import progress
@@ -50,7 +50,8 @@ def record(kind: str, body: dict[str, Any], command: str | None = None) -> str:
     told = {key: val for key, val in body.items() if key not in ("origin", "state")}
     match kind:
         case "spawned":
-            return f"* spawned {value((body.get('argv') or ['?'])[0])}" + (
+            argv = body.get("argv")
+            return f"* spawned {value(argv[0] if isinstance(argv, list | tuple) and argv else '?')}" + (
                 f" pid={body['pid']}" if body.get("pid") else ""
             )
         case "malformed":
@@ -60,7 +61,8 @@ def record(kind: str, body: dict[str, Any], command: str | None = None) -> str:
         case "snapshot":
             return "* snapshot"
         case "begun":
-            sent = ", ".join(str(step[0]) for step in body.get("steps", ()))
+            steps = body.get("steps")
+            sent = ", ".join(str(step[0]) for step in steps) if isinstance(steps, list | tuple) else ""
             return f"* begun {_intent(body)}" + (f": {sent}" if sent else "")
         case "ended":
             why = f": {sentence(body['why'])}" if body.get("why") else ""
@@ -85,7 +87,7 @@ def _object(it: Any) -> dict[str, Any]:
 
 
 def _message(kind: str, body: dict[str, Any], command: str) -> str:
-    qmp = body.get("qmp") or parsed(body)
+    qmp = qmp_of(body)
     match kind:
         case "event":
             return f"! {value(qmp.get('event'))}{_members(_object(qmp.get('data')))}"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from qemustate.cli import main as command
 from qemustate.cli.main import COMMANDS, guarded
+from qemustate.events.writer import LogWriter
 
 from .golden import HERE
 
@@ -232,6 +233,36 @@ def test_any_bytes_end_in_a_status(tmp_path, capsys, content, json):
         assert "internal error" not in captured.err
         assert all(line.isprintable() for line in (captured.out + captured.err).split("\n"))
         assert (status == 2) <= (captured.err != "")
+
+
+#: Bodies that no writer of ours makes, though a log can hold them: of messages, and of facts.
+NO_MESSAGES = [
+    ("event", {"qmp": [1]}), ("event", {}), ("command", {"qmp": True}), ("reply", {"text": 5}), ("failure", {"text": "{"}), ("greeting", {"qmp": "QMP"}),
+]  # fmt: skip
+NO_FACTS = [
+    ("spawned", {"argv": 7}), ("spawned", {"argv": [[]]}), ("exited", {"status": {}}), ("begun", {"steps": 3}), ("ended", {"subject": []}),
+    ("deadline", {"correlation": []}), ("helper", {}), ("opened", {"first": []}), ("malformed", {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("entry", [*NO_MESSAGES, *NO_FACTS], ids=str)
+def test_a_record_that_means_nothing_is_named_or_shown(tmp_path, capsys, entry):
+    """Where a whole log holds a record that is not what its kind says, nothing internal goes wrong."""
+    log = str(tmp_path / "vm.log")
+    with LogWriter(log, "vm", "os") as writer:
+        for kind, body in (("opened", {}), entry):
+            writer.append(kind, body, 0)
+    for words in (("replay",), ("check",), ("replay", "--json")):
+        status = guarded([*words, log])
+        captured = capsys.readouterr()
+        if entry in NO_MESSAGES:
+            assert status == 2
+            assert captured.err.startswith(f"qemustate: {log}, record 3: expected a sound record of kind ")
+        else:
+            assert captured.err == ""
+    for words in (("log", "cat"), ("log", "stat")):
+        assert guarded([*words, log]) == 0
+        assert capsys.readouterr().err == ""
 
 
 LIBVIRT = Path(__file__).parents[1] / "events" / "importers" / "testdata" / "libvirt-9.0"
