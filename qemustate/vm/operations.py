@@ -229,7 +229,7 @@ class Operations:
             else:
                 self._end(operation, "unknown", _unknown(intent, str(gone)))
         except OutcomeUnknown as unknown:
-            self._end(operation, "unknown", unknown)
+            self._end(operation, "unknown", _unknown(intent, unknown.why))
         except QemustateError as error:
             self._end(
                 operation,

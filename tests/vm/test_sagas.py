@@ -276,6 +276,36 @@ def test_a_qemu_that_ends_at_a_step(argv, tmp_path, lent, kind, step):
     assert sorted(it.name for it in tmp_path.iterdir()) == ["image", "log"]
 
 
+def test_a_request_that_must_not_be_sent_twice(argv, tmp_path):
+    """A reset whose answer is lost may have been or not, and is unknown; a job is known by its name: whether it was begun can be asked."""
+
+    async def work():
+        async with VirtualMachine.launch(argv, log=tmp_path / "log", deadline=30) as vm:
+
+            def cut(sock):
+                sock.shutdown(socket.SHUT_RDWR)
+
+            with (
+                at_command(vm, "system_reset", 0, cut),
+                pytest.raises(OutcomeUnknown, match="settled by QEMU's answer"),
+            ):
+                await vm.reset()
+            for name in ("a", "b"):
+                await vm.execute(
+                    "blockdev-add", {"driver": "null-co", "size": embedder.MIB, "node-name": name}
+                )
+            with at_command(vm, "blockdev-mirror", 0, cut):
+                job = vm.mirror("a", "b", job="j")
+                await job.ready()
+            await job.complete()
+            assert vm.state.job("j") == "null"
+            assert not vm.operations
+
+    run(work)
+    sent = [it.body["qmp"]["execute"] for it in LogReader(tmp_path / "log") if it.kind == "command"]
+    assert sent.count("system_reset") == 1
+
+
 def test_what_cannot_be_taken_back_is_named(argv, tmp_path, lent, monkeypatch):
     """When QEMU refuses an undo too, the refusal and the log name the command that would take back what is left."""
     monkeypatch.setattr(sending, "_PATIENCE", 0.1)

@@ -192,8 +192,9 @@ def test_one_dump_waits_for_another(argv, tmp_path, runs):
             assert vm.state.runstate == before
 
     bounded(scenario)
-    assert {core.stat().st_size for core in cores} == {cores[0].stat().st_size}
-    assert cores[0].stat().st_size > 32 * MIB
+    assert (
+        min(core.stat().st_size for core in cores) > 32 * MIB
+    )  # and headers, of which firmware decides the number
 
 
 def test_a_snapshot_is_taken_gone_back_to_and_deleted(argv, qemu, tmp_path, make_image):

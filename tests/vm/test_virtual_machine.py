@@ -22,7 +22,7 @@ from qemustate.errors import (
 )
 from qemustate.events.reader import LogReader
 from qemustate.hardware.properties import Blockdev, Device, Object
-from qemustate.vm import operations, virtual_machine
+from qemustate.vm import operations, sending, virtual_machine
 from qemustate.vm.helpers import Helper
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -337,6 +337,76 @@ def test_a_vm_is_let_go_of_while_its_monitor_is_opened_again(argv, tmp_path):
             vm.leave()
             vm = await VirtualMachine.adopt(tmp_path / "log", timeout=10)
         await vm.close()
+
+    run(scenario)
+
+
+def test_what_went_by_itself_leaves_what_it_brought_to_its_unplug(argv, tmp_path):
+    """A device that somebody else has unplugged is no mistake: the unplug takes away what the plug brought besides."""
+
+    async def scenario():
+        async with VirtualMachine.launch(argv, log=tmp_path / "log") as vm:
+            await vm.plug(*disk("d0"))
+            await vm.execute("device_del", {"id": "d0"})
+            await vm.until(lambda state: state.device("d0") == "gone")
+            await vm.unplug("d0")
+            assert vm.state.node("d0-node") == "gone"
+            assert await vm.execute("query-named-block-nodes") == []
+
+    run(scenario)
+
+
+def test_what_an_unplug_cannot_remove_is_named(argv, tmp_path, monkeypatch):
+    """A node that somebody has put another on stays when its disk goes: the unplug is refused and says which command would remove it."""
+    monkeypatch.setattr(sending, "_PATIENCE", 0.1)
+
+    async def scenario():
+        async with VirtualMachine.launch(argv, log=tmp_path / "log") as vm:
+            await vm.plug(*disk("d0"))
+            await vm.execute("blockdev-add", {"driver": "raw", "file": "d0-node", "node-name": "other"})
+            with pytest.raises(OperationRefused, match="could not be removed") as refused:
+                await vm.unplug("d0")
+            assert [*refused.value.left] == [("blockdev-del", {"node-name": "d0-node"})]
+            assert (vm.state.device("d0"), vm.state.node("d0-node")) == ("gone", "present")
+
+    run(scenario)
+
+
+def test_the_last_size_that_was_asked_for_counts(argv, tmp_path):
+    """A balloon that no guest moves: asked for another size, the first request is refused, and the second stays open."""
+
+    async def scenario():
+        balloon = ["-device", "virtio-balloon-pci,id=balloon0"]
+        async with VirtualMachine.launch([*argv, *balloon], log=tmp_path / "log") as vm:
+            first = vm.balloon(64 << 20)
+            await first.taken()
+            second = vm.balloon(96 << 20, deadline=0.2)
+            with pytest.raises(
+                OperationRefused, match=f"another size has been asked for since: {96 << 20}"
+            ) as refused:
+                await first
+            assert refused.value.by == "us"
+            with pytest.raises(OutcomeUnknown):
+                await second
+            assert list(vm.operations) == [second.id]
+
+    run(scenario)
+
+
+def test_requests_that_cannot_be(argv, tmp_path):
+    """A correlation that is in use, and a plug of nothing, are refused at once; a job that is never ready says so."""
+
+    async def scenario():
+        async with VirtualMachine.launch(argv, log=tmp_path / "log") as vm:
+            vm.powerdown(correlation="mine")
+            with pytest.raises(BadInput, match="one that is not in use"):
+                vm.pause(correlation="mine")
+            with pytest.raises(BadInput, match="at least one part"):
+                vm.plug()
+            for name in ("a", "b"):
+                await vm.execute("blockdev-add", {**NULL, "size": 1 << 20, "node-name": name})
+            with pytest.raises(OperationRefused, match="it ended before it was ready"):
+                await vm.backup("a", "b").ready()
 
     run(scenario)
 
