@@ -218,14 +218,30 @@ class Facade(RuleBasedStateMachine):
 
         self.run(round_and_round())
 
-    @rule()
-    def cut(self):
-        """Cut our connection."""
+    @rule(turns=st.integers(0, 12))
+    def cut(self, turns):
+        """Cut our connection, now or in the middle of what comes next."""
         if not self.rough:
             return
-        client = self.vm._session.monitor._client
-        if client is not None and not client._ended.done():
-            client._socket.shutdown(2)
+
+        async def soon():
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            client = self.vm._session.monitor._client
+            if client is not None and not client._ended.done():
+                client._socket.shutdown(2)
+
+        self._spawn(soon())
+
+    @rule()
+    def back(self):
+        """Wait for a connection that was cut; what is asked and told then is all that is believed from now on."""
+
+        async def connected():
+            with contextlib.suppress(QemuGone):
+                await self.vm._link.back()
+
+        self.run(connected())
 
     @rule()
     def leave_and_adopt(self):
