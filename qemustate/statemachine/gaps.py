@@ -68,6 +68,8 @@ def unanswered(vm: VM) -> None:
         fds_perhaps_used(vm, arguments, None)
         if name in ("getfd", "closefd") and arguments.get("fdname"):
             step_named(vm, "fd", str(arguments["fdname"]), f"unanswered {name}")
+        if name in ("add-fd", "remove-fd") and "fdset-id" in arguments:
+            step_named(vm, "fd", f"/dev/fdset/{arguments['fdset-id']}", f"unanswered {name}")
         subject = next((str(arguments[key]) for key in _SUBJECTS if arguments.get(key)), "")
         if not subject:
             if name == "device_add":

@@ -72,6 +72,34 @@ def test_closefd_and_remove_fd(wire, q35):
     assert fd(w, "b") == ("gone",)
 
 
+def test_a_set_that_was_removed_may_stay_for_a_while(wire, q35):
+    """Remove-fd while the VM does not run: before 10.0 query-fdsets may name the set for some time to come."""
+    w = wire((7, 2, 22), q35)
+    w.ok("add-fd", {"fdset-id": 1, "fd": 9}, fdset_id=1)
+    w.ok("remove-fd", fdset_id=1)
+    w.ok("query-fdsets", [{"fdset-id": 1, "fds": []}])
+    assert fd(w, "/dev/fdset/1") == ("gone",)
+    assert not w.vm.violations
+    w.ok("query-fdsets", [])
+    assert fd(w, "/dev/fdset/1") == ("gone",)
+    assert not w.vm.violations
+
+
+def test_a_set_whose_answer_was_lost_may_be_there(wire, q35):
+    """Add-fd and remove-fd without an answer: the set is there or not, until query-fdsets tells."""
+    w = wire(NEW, q35)
+    w.send("add-fd", fdset_id=1)
+    w.put("lost", {})
+    assert fd(w, "/dev/fdset/1") == ("gone", "present")
+    w.ok("query-fdsets", [{"fdset-id": 1, "fds": []}])
+    assert fd(w, "/dev/fdset/1") == ("present",)
+    w.send("remove-fd", fdset_id=1)
+    w.put("lost", {})
+    assert fd(w, "/dev/fdset/1") == ("gone", "present")
+    w.ok("query-fdsets", [])
+    assert fd(w, "/dev/fdset/1") == ("gone",)
+
+
 def test_a_dump(wire, q35):
     """dump-guest-memory: answered is completed; detached, DUMP_COMPLETED says how it ended."""
     w = wire(NEW, q35)

@@ -7,6 +7,7 @@ asked for its truth, and how it is let go on.
 import asyncio
 import contextlib
 import gc
+import os
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
@@ -15,11 +16,13 @@ from support.truth import Believed
 from qemustate import VirtualMachine
 from qemustate.errors import MonitorUnavailable, OutcomeUnknown, QemuGone, QemustateError
 from qemustate.events.reader import LogReader
-from qemustate.hardware.properties import Blockdev, Chardev, Device, Netdev, Object
+from qemustate.hardware.properties import Blockdev, Chardev, Device, Fd, Netdev, Object
 from qemustate.statemachine.checker import Checker
 from qemustate.statemachine.fold import fold
 
 MIB = 1 << 20
+#: What is handed over as a descriptor.
+_RANDOM = os.open("/dev/urandom", os.O_RDONLY)
 
 
 def parts(name):
@@ -39,8 +42,9 @@ def parts(name):
                 Device(driver="virtserialport", id=name, chardev=back, bus="vser.0"),
             )
         case "rng":
+            source = Fd(_RANDOM) if name == "rng1" else "/dev/urandom"
             return (
-                Object({"qom-type": "rng-random", "id": back, "filename": "/dev/urandom"}),
+                Object({"qom-type": "rng-random", "id": back, "filename": source}),
                 Device(driver="virtio-rng-pci", id=name, rng=back),  # in a port that is free
             )
         case "nic":
@@ -323,6 +327,13 @@ class Facade(RuleBasedStateMachine):
             truth = self.truth()
             stuck = {name for name in ASKED if name in truth["devices"]}
             assert truth["devices"] - stuck == self.cold["devices"]
+            vm = self.vm._recorder.vm  # a set that was removed may stay
+            fds = (
+                {it for it in truth["fds"] if vm.names("fd", vm.fds[it]) != ("gone",)}
+                if "rng1" not in stuck
+                else set()
+            )
+            assert not fds, (fds, _last(self.log, "fd"))
             assert truth["jobs"] == {}, (truth["jobs"], _last(self.log, *truth["jobs"]))
             # QEMU may keep a device that has gone, and so what it had, for long; whoever unplugged it was told.
             told = {

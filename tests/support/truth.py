@@ -1,7 +1,7 @@
 """What is true of a VM, as QEMU itself says on a monitor that nobody else sees, held against what is believed of it.
 
 The truth is a map: ``status`` (a QAPI ``RunState``), ``jobs`` (id -> QAPI ``JobStatus``) and a set of names for each of
-``devices``, ``nodes``, ``netdevs``, ``chardevs`` and ``objects``; ``seats`` and ``dimms`` tell where devices are (:mod:`support.seated`).
+``devices``, ``nodes``, ``netdevs``, ``chardevs``, ``objects`` and ``fds`` (sets of descriptors); ``seats`` and ``dimms`` tell where devices are (:mod:`support.seated`).
 """
 
 import re
@@ -11,11 +11,12 @@ from support.seated import Seated, seats
 from qemustate.qmp.blocking import Client
 from qemustate.statemachine.state import BACKENDS
 from qemustate.statemachine.tables.device import IN_QOM
+from qemustate.statemachine.tables.fd import LISTED, NOT_LISTED
 
 #: Collection of the VM -> the machine of its entries, for everything that a truth has a set of names for.
 SETS = {"devices": "device", **{collection: kind for kind, collection in BACKENDS.items()}}
 #: The machines that `Believed` keeps an account of.
-KEPT = {*SETS.values(), "job", "runstate"}
+KEPT = {*SETS.values(), "job", "runstate", "fd"}
 #: Job statuses with which a job is in no list.
 _NO_JOB = ("undefined", "null")
 
@@ -50,6 +51,7 @@ class Judge:
             "jobs": {it["id"]: it["status"] for it in self.ask("query-jobs")},
             "seats": seats(self._info("qtree")),
             "dimms": {it["data"]["id"]: it["data"]["slot"] for it in self.ask("query-memory-devices")},
+            "fds": {f"/dev/fdset/{it['fdset-id']}" for it in self.ask("query-fdsets")},
             "devices": self._children("/machine/peripheral"),
             "objects": self._children("/objects"),
             "nodes": {it["node-name"] for it in self.ask("query-named-block-nodes", {"flat": True})},
@@ -84,6 +86,8 @@ class Believed:
         self._add("runstate", "", vm.runstate)
         for name, cell in vm.jobs.items():
             self._add("job", name, cell)
+        for name, cell in vm.fds.items():
+            self._add("fd", name, cell)
         for collection, kind in SETS.items():
             for name, cell in getattr(vm, collection).items():
                 self._add(kind, name, cell)
@@ -121,6 +125,12 @@ class Believed:
                 if not self._may(vm, kind, belief, there=name in truth[collection]):
                     is_ = "there" if name in truth[collection] else "not there"
                     found.append(f"{kind} {name} is {is_}, believed {vm.names(kind, _Belief(belief))}")
+        sets = {name for kind, name in self._seen if kind == "fd" and name.startswith("/")}
+        for name in sorted(sets | truth["fds"]):
+            belief = self._seen.get(("fd", name), vm.watch.fd.initial)
+            if not belief & vm.watch.fd.of(LISTED if name in truth["fds"] else NOT_LISTED):
+                is_ = "there" if name in truth["fds"] else "not there"
+                found.append(f"{name} is {is_}, believed {vm.names('fd', _Belief(belief))}")
         gone = vm.watch.device.bit["gone"]
         return found + self._seated.complaints(
             truth, lambda name: self._seen.get(("device", name), gone) == gone

@@ -7,6 +7,7 @@ from typing import Any
 
 from qemustate.statemachine.state import VM
 from qemustate.statemachine.stepping import narrow, step_named
+from qemustate.statemachine.tables.fd import LISTED, NOT_LISTED
 
 
 def fd_added(vm: VM, data: dict[str, Any], answer: Any) -> None:
@@ -62,9 +63,9 @@ def query_fdsets(vm: VM, _data: dict[str, Any], answer: Any) -> None:
         step_named(vm, "fd", name, "return add-fd")
     for name, cell in vm.fds.items():
         if name in named:
-            narrow(vm, "fd", cell, watcher.of(("present",)), name, said=(said, "names it"))
+            narrow(vm, "fd", cell, watcher.of(LISTED), name, said=(said, "names it"))
         elif name.startswith("/"):
-            narrow(vm, "fd", cell, watcher.of(("gone", "taken")), name, said=(said, "does not name it"))
+            narrow(vm, "fd", cell, watcher.of(NOT_LISTED), name, said=(said, "does not name it"))
 
 
 def query_exports(vm: VM, _data: dict[str, Any], answer: Any) -> None:
