@@ -164,18 +164,32 @@ class SimulatedQemu:
             if message.name == "qmp_capabilities":
                 line.send(wire.reply(message)[1])
                 continue
-            try:
-                answer = wire.reply(message, self.execute(message.name, message.arguments))[1]
-            except Refused as refusal:
-                answer = wire.fail(message, refusal.error_class, refusal.desc)[1]
+            slow = not line.prompt and self.dice.random() < 0.1
+            if slow and not lost and _is_query(message.name):
+                line.blocked = True  # what it tells is what is so when it is told
+                self.later(self._ask, line, wire, message)
+                return
+            answer = self._executed(wire, message)
             if lost:
                 self._hang_up(line)
                 return
-            if not line.prompt and not self.over and self.dice.random() < 0.1:
+            if slow and not self.over:
                 line.blocked = True
                 self.later(self._answer, line, wire, answer)
             else:
                 line.send(answer)
+
+    def _executed(self, wire, message):
+        """Do a command, and return its answer."""
+        try:
+            return wire.reply(message, self.execute(message.name, message.arguments))[1]
+        except Refused as refusal:
+            return wire.fail(message, refusal.error_class, refusal.desc)[1]
+
+    def _ask(self, line, wire, message):
+        """Answer a query that was held back, if who asked is still there."""
+        if line.wire is wire:
+            self._answer(line, wire, self._executed(wire, message))
 
     def _answer(self, line, wire, answer):
         """Send an answer that was held back, if who asked is still there."""
@@ -328,6 +342,10 @@ class SimulatedQemu:
         if job.cancelled and job.status in ("aborting", "concluded"):
             told["error"] = "Operation canceled"
         return told
+
+
+def _is_query(name):
+    return name.startswith(("query-", "qom-list"))
 
 
 def _values(argv, option):
