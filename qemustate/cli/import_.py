@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +15,7 @@ from qemustate.cli.common import add_parser as add
 from qemustate.cli.replay import tell_skipped
 from qemustate.errors import BadInput, RecordingFailed
 from qemustate.events.format import segment_numbers, segment_path
+from qemustate.events.importers.conversation import Entry
 from qemustate.events.importers.formats import FORMATS, NAMES
 from qemustate.events.writer import LogWriter, WriterState
 from qemustate.replay.source import ForeignTrace, open_foreign
@@ -111,22 +114,30 @@ def _write(traces: list[ForeignTrace], outputs: list[Path]) -> list[int]:
             stack.enter_context(LogWriter(path, trace.name, "os", header_extra=trace.header_extra()))
             for trace, path in zip(traces, outputs, strict=True)
         ]
-        batches: list[list[tuple[str, dict[str, Any], int]]] = [[] for _ in traces]
-        for number, (kind, time, body) in ForeignTrace.entries_together(traces):
-            batch = batches[number]
-            batch.append((kind, body, time))
-            if len(batch) == _BATCH:
-                done += _BATCH
-                progress(done)
-                _append(writers[number], batch, outputs[number])
-        for writer, batch, path in zip(writers, batches, outputs, strict=True):
-            _append(writer, batch, path)
+        for number, batch in _batches(traces):
+            done += len(batch)
+            progress(done)
+            writer = writers[number]
+            writer.append_many([(kind, body, time) for kind, time, body in batch])
+            if writer.state is WriterState.FAILED:
+                raise RecordingFailed(f"{outputs[number]}: {writer.why}")
+        for writer in writers:
             writer.sync()
     return [writer.seq for writer in writers]
 
 
-def _append(writer: LogWriter, batch: list[tuple[str, dict[str, Any], int]], path: Path) -> None:
-    writer.append_many(batch)
-    batch.clear()
-    if writer.state is WriterState.FAILED:
-        raise RecordingFailed(f"{path}: {writer.why}")
+def _batches(traces: list[ForeignTrace]) -> Iterator[tuple[int, list[Entry]]]:
+    """Yield the entries of all traces, many of one trace at a time, with the trace's number."""
+    if len(traces) == 1:
+        entries = traces[0].entries()
+        while batch := list(islice(entries, _BATCH)):
+            yield 0, batch
+        return
+    batches: list[list[Entry]] = [[] for _ in traces]
+    for number, entry in ForeignTrace.entries_together(traces):
+        batch = batches[number]
+        batch.append(entry)
+        if len(batch) == _BATCH:
+            yield number, batch
+            batches[number] = []
+    yield from enumerate(batches)

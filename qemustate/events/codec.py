@@ -32,6 +32,10 @@ _MAX_ELEMENTS = 1 << 25
 
 # Stands where the checksum will, in as many bytes.
 _ROOM = 0xFFFFFFFF
+_ROOM_BYTES = bytes([CRC_BYTE]) + _ROOM.to_bytes(4, "big")
+
+# So many items make a list whose length msgpack writes in two bytes behind a first one.
+_FEW, _MANY, _LIST_BYTES = 16, 1 << 16, 3
 
 # What msgspec raises where it cannot or will not write.
 _REFUSED = (ValueError, TypeError, OverflowError, RecursionError)
@@ -56,7 +60,12 @@ def encode(seq: int, time: int, kind: str, body: dict[str, Any], running: int) -
     msgpack cannot: integers beyond 64 bits, lone surrogates, other types than JSON's and bytes, nesting
     deeper than 500; or when the item would be longer than 256 MiB.
     """
-    return encode_all([(kind, body, time)], seq - 1, running)
+    covered = _covered((seq, time, kind, body, _ROOM))
+    if len(covered) > MAX_DEPTH:
+        _check(seq, kind, body, covered)
+    crc = crc32(covered, running)
+    tail = _tail(CRC_BYTE, crc)
+    return covered + tail, crc32(tail, crc)
 
 
 def encode_all(
@@ -66,20 +75,38 @@ def encode_all(
 
     The first has the number ``seq + 1``; otherwise as :func:`encode` one by one, at a lower price each.
     """
+    items = [(number, time, kind, body, _ROOM) for number, (kind, body, time) in enumerate(entries, seq + 1)]
     parts: list[bytes] = []
-    for kind, body, time in entries:
-        seq += 1
-        try:
-            covered = _encode((seq, time, kind, body, _ROOM))[:-CRC_BYTES]
-        except _REFUSED as refusal:
-            covered = _pack_item(seq, time, kind, body, refusal)
+    for item, covered in zip(items, _covered_together(items) or map(_covered, items), strict=True):
         if len(covered) > MAX_DEPTH:
-            _check(seq, kind, body, covered)
+            _check(item[0], item[2], item[3], covered)
         crc = crc32(covered, running)
         tail = _tail(CRC_BYTE, crc)
         running = crc32(tail, crc)
         parts += (covered, tail)
     return b"".join(parts), running
+
+
+def _covered_together(items: list[Item]) -> list[bytes] | None:
+    """Return the bytes of each item before its checksum, or None when they must be written one by one."""
+    if not _FEW <= len(items) < _MANY:
+        return None
+    try:
+        together = _encode(items)
+    except _REFUSED:
+        return None
+    # What has the room's bytes in its body too is cut into too many parts.
+    parts = together[_LIST_BYTES:-CRC_BYTES].split(_ROOM_BYTES)
+    return parts if len(parts) == len(items) else None
+
+
+def _covered(item: Item) -> bytes:
+    """Return the bytes of an item before its checksum. Raises BadInput."""
+    try:
+        return _encode(item)[:-CRC_BYTES]
+    except _REFUSED as refusal:
+        seq, time, kind, body, _ = item
+        return _pack_item(seq, time, kind, body, refusal)
 
 
 def _check(seq: int, kind: str, body: dict[str, Any], covered: bytes) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Any, Final, TypeAlias
 
+from qemustate.events.format import MAX_DEPTH
 from qemustate.events.observe import KINDS, is_shallow, observed, prints_back
 from qemustate.events.redact import READS_SECRETS, takes_secrets
 from qemustate.qmp.jsontext import Sender
@@ -30,6 +31,7 @@ _SIGNS: Final[dict[Sender, tuple[bytes, ...]]] = {
     "qemu": (b"@", b"=", b"\\", b"\x7f"),
 }
 _POINT: Final = re.compile(rb"\.(?<=[0-9]\.)[0-9]")
+_KIND: Final = {cls: kind for cls, (kind, _) in KINDS.items()}
 _NOT_ASCII: Final = re.compile(rb"[\x80-\xff]")
 
 
@@ -37,23 +39,24 @@ def observed_all(messages: Sequence[Message]) -> list[Observed]:
     """Return the kind and the body of the record that keeps each message."""
     if len(messages) < _FEW:
         return [observed(message) for message in messages]
-    asked = [message for message in messages if type(message) is Command]
+    asked = [at for at, message in enumerate(messages) if type(message) is Command]
     if not asked:
         return _from_one_side(messages, "qemu")
-    said = [message for message in messages if type(message) is not Command]
-    ours, theirs = iter(_from_one_side(asked, "client")), iter(_from_one_side(said, "qemu"))
-    return [next(ours if type(message) is Command else theirs) for message in messages]
+    found = _from_one_side([message for message in messages if type(message) is not Command], "qemu")
+    for at, ours in zip(asked, _from_one_side([messages[at] for at in asked], "client"), strict=True):
+        found.insert(at, ours)
+    return found
 
 
 def _from_one_side(messages: Sequence[Message], sender: Sender) -> list[Observed]:
     alone = {*_signs([message.text for message in messages], sender)}
-    if {*map(type, messages)} != {Event}:
-        alone.update(at for at, message in enumerate(messages) if _may_have_secrets(message))
+    alone.update([at for at, it in enumerate(messages) if type(it) is not Event and _may_have_secrets(it)])
     if not alone:
         return _plain(messages, sender)
-    others = [message for at, message in enumerate(messages) if at not in alone]
-    plain = iter(_plain(others, sender))
-    return [observed(message) if at in alone else next(plain) for at, message in enumerate(messages)]
+    found = _plain([message for at, message in enumerate(messages) if at not in alone], sender)
+    for at in sorted(alone):
+        found.insert(at, observed(messages[at]))
+    return found
 
 
 def _signs(texts: list[bytes], sender: Sender) -> Iterator[int]:
@@ -73,8 +76,8 @@ def _signs(texts: list[bytes], sender: Sender) -> Iterator[int]:
     if found:
         ends = list(accumulate(len(text) + 1 for text in texts))
         yield from (bisect_right(ends, at) for at in found)
-    if not is_shallow(together):
-        yield from (at for at, text in enumerate(texts) if not is_shallow(text))
+    if max(map(len, texts), default=0) >= MAX_DEPTH:
+        yield from [at for at, text in enumerate(texts) if len(text) >= MAX_DEPTH and not is_shallow(text)]
 
 
 def _may_have_secrets(message: Message) -> bool:
@@ -94,7 +97,7 @@ def _plain(messages: Sequence[Message], sender: Sender) -> list[Observed]:
     # As if they were one: texts that are JSON each can be joined in one way only.
     if sender == "qemu":
         if prints_back(values, b"[%b]" % b", ".join(texts), "qemu"):
-            return [(KINDS[type(message)][0], {"qmp": message.body}) for message in messages]
+            return [(_KIND[type(message)], {"qmp": message.body}) for message in messages]
     elif b'": ' in texts[0]:
         # As Python's json prints: many clients do.
         if prints_back(values, b"[%b]" % b", ".join(texts), "qemu"):

@@ -6,6 +6,8 @@ import zlib
 
 import msgpack
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qemustate.errors import BadInput
 from qemustate.events import codec
@@ -59,21 +61,36 @@ def test_items_come_back_as_they_were(seq, body):
 
 def test_items_made_at_once_are_those_made_one_by_one():
     """A run of items has the bytes and the checksum it would have had singly."""
-    running, single = 7, b""
-    for seq, body in enumerate(BODIES, 300):
-        data, running = encode(seq, seq * 2, "event", body, running)
+    for bodies in (BODIES, BODIES * 2, [{}] * 15, [{}] * 16, [{"n": n} for n in (*range(20), 2**32 - 1)]):
+        running, single = 7, b""
+        for seq, body in enumerate(bodies, 300):
+            data, running = encode(seq, seq * 2, "event", body, running)
+            single += data
+
+        assert encode_all([("event", body, seq * 2) for seq, body in enumerate(bodies, 300)], 299, 7) == (
+            single,
+            running,
+        )
+
+
+@given(st.lists(st.integers(0, 2**32), min_size=16, max_size=40), st.integers(0, 2**32 - 1))
+def test_numbers_that_look_like_a_checksum_change_nothing(numbers, running):
+    """What stands in a body is never taken for the place between two items."""
+    entries = [("event", {"n": [number, 2**32 - 1]}, number) for number in numbers]
+    single, crc = b"", running
+    for seq, (kind, body, time) in enumerate(entries, 1):
+        data, crc = encode(seq, time, kind, body, crc)
         single += data
 
-    assert encode_all([("event", body, seq * 2) for seq, body in enumerate(BODIES, 300)], 299, 7) == (
-        single,
-        running,
-    )
+    assert encode_all(entries, 0, running) == (single, crc)
 
 
 def test_of_items_made_at_once_the_one_that_cannot_be_kept_is_named():
     """The number in the refusal is that of the item, not that of the first."""
-    with pytest.raises(BadInput, match=r"record 12 \(note\)"):
-        encode_all([("event", {}, 1), ("note", nested(501), 1)], 10, 0)
+    for bad in (nested(501), {"n": 2**64}):
+        for before in (1, 99):
+            with pytest.raises(BadInput, match=rf"record {before + 11} \(note\)"):
+                encode_all([*[("event", {}, 1)] * before, ("note", bad, 1)], 10, 0)
 
 
 def test_an_item_cut_anywhere_is_incomplete():

@@ -14,7 +14,7 @@ from qemustate.events.redact import READS_SECRETS, redact_bytes
 from qemustate.events.together import observed_all
 from qemustate.qmp.classify import from_client, from_qemu
 from qemustate.qmp.framing import Document, Malformed
-from qemustate.qmp.messages import Command, Failure, Greeting, Message, Reply
+from qemustate.qmp.messages import Command, Event, Failure, Greeting, Message, Reply
 from qemustate.qmp.pending import Pending
 
 Entry: TypeAlias = tuple[str, int, dict[str, Any]]
@@ -121,7 +121,9 @@ class Conversation:
         before: list[tuple[int, Entry]] = []
         for at, message in enumerate(messages):
             cls = type(message)
-            if cls is Command:
+            if cls is Event:
+                pass
+            elif cls is Command:
                 if again := self._ask(cast("Command", message), times[at], (name, lines[at])):
                     before.append((at, again))
                 continue

@@ -34,7 +34,8 @@ LINE_LIMIT: Final = 128 << 20
 EXPANSION_FREE: Final = 256 << 20
 EXPANSION_RATIO: Final = 200
 
-_PIECE: Final = 256 << 10
+#: Bytes read at once: so few that what comes of them is still in the cache when it is written.
+_PIECE: Final = 64 << 10
 _COMPRESSED: Final = (".gz", ".xz", ".zst")
 _GZIP, _XZ, _ZSTD = b"\x1f\x8b", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd"
 _ENDINGS: Final = (

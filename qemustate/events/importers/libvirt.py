@@ -15,7 +15,7 @@ capabilities are passed over where there are others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 from qemustate.events.importers import libvirt_domain, libvirt_marks
@@ -76,13 +76,17 @@ class _Log:
 
     def one(self, number: int, skipped: Skipped) -> Iterator[Entry]:
         """Yield the entries of one VM."""
-        return (entry for _, entry in self._read({number: skipped}))
+        for _, entries in self._read({number: skipped}):
+            yield from entries
 
     def together(self, skipped: Sequence[Skipped]) -> Iterator[tuple[int, Entry]]:
         """Yield the entries of all VMs, each with the VM's number."""
-        return self._read(dict(enumerate(skipped)))
+        for number, entries in self._read(dict(enumerate(skipped))):
+            for entry in entries:
+                yield number, entry
 
-    def _read(self, chosen: dict[int, Skipped]) -> Iterator[tuple[int, Entry]]:
+    def _read(self, chosen: dict[int, Skipped]) -> Iterator[tuple[int, Iterable[Entry]]]:
+        """Yield the entries of some VMs, each some with the VM's number: to be taken before the next are asked for."""
         readings: dict[int, Reading] = {}
         owners: dict[tuple[bytes, int], tuple[int, Session]] = {}
         for number, skipped in chosen.items():
@@ -95,11 +99,11 @@ class _Log:
             owners |= {it.key: (number, it) for it in sessions}
         yield from self._entries(readings, owners)
         for number, reading in readings.items():
-            yield from ((number, entry) for entry in reading.rest())
+            yield number, reading.rest()
 
     def _entries(
         self, readings: dict[int, Reading], owners: dict[tuple[bytes, int], tuple[int, Session]]
-    ) -> Iterator[tuple[int, Entry]]:
+    ) -> Iterator[tuple[int, Iterable[Entry]]]:
         """Yield what the daemon's log tells of some VMs."""
         names = {self._vms[number][0].encode(): number for number in readings}
         greetings = {place: it for it in owners.values() for place in it[1].greetings}
@@ -112,10 +116,10 @@ class _Log:
                     session, kind = sessions.see(mark), mark.kind
                     if kind == "daemon":
                         for number, reading in readings.items():
-                            yield from ((number, entry) for entry in reading.daemon_began(file.name, mark))
+                            yield number, reading.daemon_began(file.name, mark)
                     elif kind == "stopped":
                         if (number := names.get(mark.text, -1)) >= 0:
-                            yield from ((number, it) for it in readings[number].stopped(file.name, mark))
+                            yield number, readings[number].stopped(file.name, mark)
                     else:
                         if kind == "line" and (mark.greets or not uses.lines):
                             owner = greetings.get((at, mark.line))
@@ -123,7 +127,7 @@ class _Log:
                             owner = owners.get(session.key) if session is not None else None
                         if owner is not None:
                             number, own = owner
-                            for entry in readings[number].see(own, file.name, mark, uses):
-                                yield number, entry
+                            if told := readings[number].see(own, file.name, mark, uses):
+                                yield number, told
                 for number, reading in readings.items():
-                    yield from ((number, entry) for entry in reading.flush(file.name))
+                    yield number, reading.flush(file.name)

@@ -65,11 +65,12 @@ _HEAD: Final = re.compile(
 
 #: Patterns begin with plain text, which Python looks for ten times as fast as for anything else.
 _MONITOR: Final = rb"QEMU_MONITOR_(?P<kind>%b): mon=(?P<mon>%b)(?![0-9a-f])(?P<rest>[^\n]*(?:\n [^\n]*)?)"
+_DAEMON: Final = b"libvirt version: "
 _LIFE: Final = (
     re.compile(
         rb"Shutting down vm=\S+ name=(?P<stopped>[^\n]*?) id=-?\d+ pid=-?\d+, reason=(?P<reason>[\w-]+)"
     ),
-    re.compile(rb"(?P<daemon>libvirt version: )"),
+    re.compile(rb"(?P<daemon>%b)" % _DAEMON),
 )
 
 #: In a reply to query-chardev, also where only a line tells it: the number and the name of the domain.
@@ -83,6 +84,9 @@ _ACT: Final = re.compile(
 _REPLY: Final = b"QEMU_MONITOR_RECV_REPLY: mon="
 _LINE: Final = b"Line [{"
 _POINTER: Final = re.compile(rb"0x[0-9a-f]+")
+
+#: Greetings, which only a line shows.
+_GREETINGS: Final = re.compile(rb'Line \[(?P<json>\{"QMP"[^\n]*)')
 
 #: What finds every mark.
 EVERY: Final = (
@@ -103,7 +107,7 @@ def patterns_for(pointers: Iterable[bytes]) -> Sequence[re.Pattern[bytes]]:
     """Return what finds the marks of some monitors, where SEND_MSG and RECV_* tell all: much less to look at."""
     named = b"|".join(sorted(pointers)) or b"(?!)"
     own = _MONITOR % (b"SEND_MSG|RECV_REPLY|RECV_EVENT|NEW|CLOSE", b"(?:" + named + b")")
-    return re.compile(own), re.compile(rb'Line \[(?P<json>\{"QMP"[^\n]*)'), *_LIFE
+    return re.compile(own), _GREETINGS, *_LIFE
 
 
 _KINDS: Final = {
@@ -152,7 +156,11 @@ def _of_block(
     patterns: Sequence[re.Pattern[bytes]],
     known: Collection[tuple[bytes, bytes]],
 ) -> Iterator[Mark]:
-    monitors, lines, *_ = patterns
+    monitors, lines, *others = patterns
+    if LINES in known and block.find(_DAEMON) < 0:
+        # They stay known in all of this block: none needs to be found to be passed over.
+        lines = _GREETINGS
+        patterns = monitors, lines, *others
     found = [it for pattern in patterns for it in pattern.finditer(block)]
     if found and found[-1].re is not monitors:
         found.sort(key=_start)

@@ -203,7 +203,7 @@ def _told(block: bytes, number: int, name: str, skipped: Skipped) -> Iterator[_T
         if len(lines) == count:
             # What is no text takes the closer look.
             raws = [it.raw.encode() for it in lines]
-            times = [_microseconds(it.t) for it in lines]
+            times = _all_microseconds([it.t for it in lines])
             yield _Told(range(number, number + count), times, [it.dir for it in lines], raws)
             return
     except _REFUSED:
@@ -239,6 +239,12 @@ def _line(line: bytes) -> tuple[int, str, bytes] | str:
     except UnicodeEncodeError as error:
         return f"raw is no text: {error.reason}"
     return _microseconds(it.get("t")), it["dir"], raw
+
+
+def _all_microseconds(seconds: list[Any]) -> list[int]:
+    if {*map(type, seconds)} == {float} and min(seconds) > 0 and max(seconds) < _LONG:
+        return list(map(round, [it * 1_000_000 for it in seconds]))
+    return [_microseconds(it) for it in seconds]
 
 
 def _microseconds(seconds: Any) -> int:

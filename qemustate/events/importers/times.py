@@ -14,12 +14,15 @@ _ISO: Final = re.compile(
 
 def read_milliseconds(text: bytes) -> int:
     """Return a time to the millisecond with its zone, ``2026-11-23 14:25:15.038+0000``, sooner than read_time does."""
-    if len(text) != _LENGTH or text[23] not in b"+-" or not text[20:23].isdigit():
+    fraction = _FRACTIONS.get(text[20:23])
+    if fraction is None or len(text) != _LENGTH or text[23] not in b"+-":
         return read_time(text)
     whole = _whole(text[:19] + text[23:])
-    return whole + int(text[20:23]) * 1000 if whole else 0
+    return whole + fraction if whole else 0
 
 
+#: Three digits -> so many milliseconds, in microseconds: sooner than int() reads them.
+_FRACTIONS: Final = {b"%03d" % number: number * 1000 for number in range(1000)}
 _LENGTH: Final = len("2026-11-23 14:25:15.038+0000")
 
 
