@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Final
 
 from qemustate.events.observe import parsed
@@ -24,6 +24,17 @@ def _about(kind: str, qmp: dict[str, Any], asked: Asked | None) -> str | None:
         return qmp.get("event")
     return asked.name if asked else progress.asked_for(qmp.get("return"))
 
+
+@lru_cache(maxsize=1024)
+def _looks(kind: str, about: str) -> tuple[tuple[Look, ...], tuple[Look, ...]]:
+    """Return who looks at a record of that kind, and of that message, before it is folded and after."""
+    names = dict.fromkeys((kind, about))
+    before, after = ([look for name in names for look in where.get(name, ())] for where in (BEFORE, AFTER))
+    return tuple(before), tuple(after)
+
+
+#: What comes of a message of the wrong shape.
+_UNREADABLE: Final = (TypeError, LookupError, AttributeError, ValueError, ArithmeticError)
 
 #: What the fold noted -> the rule it breaks.
 _BREACH: Final = {"transition": "impossible-transition", "contradicted": "contradicted-by-query"}
@@ -52,19 +63,22 @@ class Checker:
         """Look at one record, and fold it."""
         vm = self.vm
         shown, asked = body, None
-        names: tuple[str, ...] = (kind,)
+        about = kind
         if kind in MESSAGE_KINDS:
             shown = parsed(body)
             asked = self._asked(kind, shown, seq)
-            names = (kind, f"{kind} {_about(kind, shown, asked)}")
+            about = f"{kind} {_about(kind, shown, asked)}"
         elif kind == "spawned" and is_another(vm, body):
             self.close()
             self.memory.clear()
-        vm.seq, before = seq, vm.seq
-        self._look(BEFORE, names, shown, asked)
-        vm.seq = before
+        before, after = _looks(kind, about)
+        if before:
+            vm.seq, folded = seq, vm.seq
+            self._look(before, shown, asked)
+            vm.seq = folded
         apply(vm, seq, time, kind, body)
-        self._look(AFTER, names, shown, asked)
+        if after:
+            self._look(after, shown, asked)
         for rule, subject, message in vm.violations:
             self.found(
                 _BREACH.get(rule.rpartition("-")[2], rule), subject or rule.rpartition("-")[0], message
@@ -72,7 +86,7 @@ class Checker:
 
     def close(self) -> None:
         """Apply the rules about how a trace, or the life of one of its processes, ends."""
-        self._look(AFTER, ("end",), {}, None)
+        self._look(AFTER["end"], {}, None)
 
     def found(self, rule: str, subject: str, message: str, seq: int | None = None) -> None:
         """Keep a finding, unless the trace lacks what the rule needs."""
@@ -80,14 +94,12 @@ class Checker:
             at = self.vm.seq if seq is None else seq
             self.findings.append(Finding(at, RULES[rule].severity, rule, subject, message))
 
-    def _look(
-        self, where: dict[str, list[Look]], names: tuple[str, ...], shown: dict[str, Any], asked: Asked | None
-    ) -> None:
-        for name in names:
-            for look in where.get(name, ()):
-                # What has not the shape the schema gives it is unreadable, which the fold says.
-                with suppress(TypeError, LookupError, AttributeError, ValueError, ArithmeticError):
-                    look(self, shown, asked)
+    def _look(self, those: Iterable[Look], shown: dict[str, Any], asked: Asked | None) -> None:
+        for look in those:
+            try:
+                look(self, shown, asked)
+            except _UNREADABLE:
+                continue  # what has not the shape the schema gives it, which the fold says
 
     def _asked(self, kind: str, qmp: dict[str, Any], seq: int) -> Asked | None:
         if kind == "command":
