@@ -85,8 +85,9 @@ class _Process:
             start, late = self._spawned.time, bool(self._spawned.body.get("late"))
             if not late:
                 start = max(start, self.first - _PROMPT)
-            if not late or self.first - start > _PROMPT:
-                told["t_start"] = start / 1_000_000
+            told["t_start"] = start / 1_000_000
+            if late and self.first - start <= _PROMPT:
+                told["late"] = True
         if self._exited is not None:
             body = self._exited.body
             if "status" in body or "signal" in body:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from qemustate.statemachine import guards
+from qemustate.statemachine import console, guards
 from qemustate.statemachine.effects import anonymous
 from qemustate.statemachine.effects.fd import fds_perhaps_used
 from qemustate.statemachine.evidence import CAUSES, EVIDENCE, JOB_COMMANDS
@@ -57,19 +57,22 @@ def know_nothing(vm: VM) -> None:
     set_guards(vm, denies=("starting", "new"), opens=("migration-events", "background", *_UNSEEN))
     vm.runstate.belief = vm.watch.runstate.all
     vm.migration.belief = vm.watch.migration.all
+    vm.dump.belief = vm.watch.dump.all
     couple(vm, vm.watch.runstate, vm.runstate)
 
 
 def unanswered(vm: VM) -> None:
     """No answer will come on this connection: what was asked may have happened or not."""
     for key, command in vm.pending.items():
-        _, name, arguments, _ = command
         vm.unanswered[key] = command
+        name, arguments = console.meant(command[1], command[2])
         fds_perhaps_used(vm, arguments, None)
         if name in ("getfd", "closefd") and arguments.get("fdname"):
             step_named(vm, "fd", str(arguments["fdname"]), f"unanswered {name}")
         if name in ("add-fd", "remove-fd") and "fdset-id" in arguments:
             step_named(vm, "fd", f"/dev/fdset/{arguments['fdset-id']}", f"unanswered {name}")
+        if name == "migrate":
+            set_guards(vm, opens=("migrate-sent",))
         subject = next((str(arguments[key]) for key in _SUBJECTS if arguments.get(key)), "")
         if not subject:
             if name == "device_add":
@@ -88,7 +91,8 @@ def unanswered(vm: VM) -> None:
         elif name in JOB_COMMANDS:
             _perhaps_a_job(vm, name, str(arguments.get("job-id", subject)))
     vm.pending = {}
-    set_guards(vm, opens=tuple(guard for guard in _IN_FLIGHT if vm.profile & guards.may(guard)))
+    in_flight = tuple(guard for guard in _IN_FLIGHT if vm.profile & guards.may(guard))
+    set_guards(vm, opens=in_flight, denies=("asked",))
 
 
 #: Arguments that name what a command is about; a job that is not named is by its device.

@@ -14,6 +14,7 @@ from typing import Final
 GUARDS: Final = {
     # Commands in flight (sent by whoever this log records, not answered yet)
     "stop-sent": "a `stop` is unanswered",
+    "asked": "a `query-status` is unanswered, and may meet a state that is entered and not announced yet",
     "wakeup-sent": "a `system_wakeup` is unanswered",
     "woken": "a `system_wakeup` was done, or is on its way, and its WAKEUP has not come",
     "anything-sent": "a command that may do anything to the VM is unanswered (HMP passthrough, unknown command)",
@@ -26,7 +27,7 @@ GUARDS: Final = {
     # Jobs and migration
     "saving": "the VM's state is being saved (snapshot-save, savevm, dump-guest-memory)",
     "loading": "the VM's state is being loaded (snapshot-load, loadvm)",
-    "migrate-sent": "a `migrate` was sent, or MIGRATION told of one: a status is not only a snapshot's",
+    "migrate-sent": "a `migrate` was answered, or MIGRATION told of one: a status is not only a snapshot's",
     "begun": "a `migrate` was answered, and that migration has not ended",
     "outgoing": "an outgoing migration is under way",
     "switchover": "an outgoing migration may already have stopped the VM",
@@ -37,7 +38,7 @@ GUARDS: Final = {
     "reset-meanwhile": "the machine was reset while the outgoing migration was under way",
     "incoming": "QEMU waits for an incoming migration or loads one",
     # How it was launched
-    "new": "nothing but the negotiation has been answered yet",
+    "new": "nothing but the negotiation has been asked yet",
     "starting": "QEMU has not answered its first command yet",
     "deferred": "the incoming migration waits for `migrate-incoming` (-incoming defer)",
     "autostart": "the VM starts by itself (no -S, and no `stop` since)",

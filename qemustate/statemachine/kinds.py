@@ -51,6 +51,8 @@ def _command(vm: VM, body: dict[str, Any]) -> None:
         _step_sent(vm, name, arguments)
     if not vm.begun:
         begin_late(vm)
+    if vm.profile & _NEW and name not in _NEGOTIATION:
+        set_guards(vm, denies=("new",))
     reading = COMMANDS.get(name)
     if reading is not None and reading.execute is not None:
         reading.execute(vm, arguments, None)
@@ -78,14 +80,11 @@ def _oldest_without_id(vm: VM) -> Pending | None:
     return None if key is None else vm.pending.pop(key)
 
 
-def _settle_in(vm: VM, name: str) -> None:
-    """The first answers of a QEMU just started: start-up is over, and soon it is no longer new."""
-    if vm.profile & _STARTING:
-        step_vm(vm, "runstate", "first reply")
-        step_vm(vm, "migration", "first reply")
-        set_guards(vm, denies=("starting",))
-    if name not in _NEGOTIATION:
-        set_guards(vm, denies=("new",))
+def _settle_in(vm: VM) -> None:
+    """The first answer of a QEMU just started: start-up is over."""
+    step_vm(vm, "runstate", "first reply")
+    step_vm(vm, "migration", "first reply")
+    set_guards(vm, denies=("starting",))
 
 
 #: What a client says before anything else.
@@ -106,8 +105,8 @@ def _reply(vm: VM, body: dict[str, Any]) -> None:
         _step_answered(vm, command[0], done=True)
     if vm.monitor.belief != _READY:
         step_vm(vm, "monitor", "return qmp_capabilities" if name == "qmp_capabilities" else "answer")
-    if vm.profile & _FRESH:
-        _settle_in(vm, name)
+    if vm.profile & _STARTING:
+        _settle_in(vm)
     reading = COMMANDS.get(name)
     if reading is not None and reading.done is not None:
         reading.done(vm, command[2], qmp["return"])
@@ -136,8 +135,8 @@ def _failure(vm: VM, body: dict[str, Any]) -> None:
         return
     if vm.intents:
         _step_answered(vm, command[0], done=False)
-    if vm.profile & _FRESH and not negotiating:
-        _settle_in(vm, command[1])
+    if vm.profile & _STARTING and not negotiating:
+        _settle_in(vm)
     reading = COMMANDS.get(command[1])
     if reading is not None and reading.refused is not None:
         reading.refused(vm, command[2], error)
@@ -320,5 +319,5 @@ KINDS: Final[dict[str, Kind]] = {
 }  # fmt: skip
 
 _STARTING: Final = guards.may("starting")
-_FRESH: Final = guards.may("starting") | guards.may("new")
+_NEW: Final = guards.may("new")
 _READY: Final = observer("monitor", None).bit["ready"]

@@ -73,7 +73,7 @@ def _known(guard: str, value: bool | None) -> int:
     return guards.held(guard) if value else guards.denied(guard)
 
 
-def _settings(option: str, text: str | None) -> dict[str, Any]:
+def spelled_out(option: str, text: str | None) -> dict[str, Any]:
     """Return what the argument of an option says; nothing where it is broken."""
     try:
         value = cmdline.read(option, text)
@@ -126,16 +126,16 @@ def read(argv: tuple[str, ...]) -> Launch:
                 shutdown_pauses = True
             case "action":
                 shutdown_pauses = (
-                    _settings(name, text).get("shutdown", "pause" if shutdown_pauses else "") == "pause"
+                    spelled_out(name, text).get("shutdown", "pause" if shutdown_pauses else "") == "pause"
                 )
             case "s" | "gdb":
                 debugger = True
             case "enable-kvm":
                 kvm = True
             case "accel":
-                kvm = _settings(name, text).get("accel") != "tcg"
+                kvm = spelled_out(name, text).get("accel") != "tcg"
             case "machine":
-                settings = _settings(name, text)
+                settings = spelled_out(name, text)
                 machine = settings.get("type", machine)
                 acpi_off = acpi_off or (release.is_pc(machine) and settings.get("acpi") == "off")
                 if "accel" in settings:
@@ -146,11 +146,11 @@ def read(argv: tuple[str, ...]) -> Launch:
             case "nodefaults" | "nographic" | "daemonize":
                 defaults = defaults and name != "nodefaults"
             case "global":
-                told = list(_settings(name, text).values())
+                told = list(spelled_out(name, text).values())
                 acpi_off = acpi_off or told in _ACPI_OFF
                 sleeps = sleeps and told not in _NO_S3
             case "device":
-                settings = _settings(name, text)
+                settings = spelled_out(name, text)
                 # Those in JSON are made after the others (system/vl.c qemu_create_cli_devices()).
                 (written if value.startswith("{") else devices).append(
                     ColdDevice(
@@ -161,7 +161,7 @@ def read(argv: tuple[str, ...]) -> Launch:
                     )
                 )
             case "blockdev" | "netdev" | "chardev" | "object":
-                settings = _settings(name, text)
+                settings = spelled_out(name, text)
                 part = PARTS[name](settings)
                 kind = "node" if name == "blockdev" else name
                 if part.id:
@@ -170,7 +170,7 @@ def read(argv: tuple[str, ...]) -> Launch:
                 if name == "blockdev":
                     inner += (node for node in node_names(settings) if node != part.id)
             case "drive":
-                settings = _settings(name, text)
+                settings = spelled_out(name, text)
                 inner += node_names(settings)
                 counted = counted and settings.get("if") != "virtio"
             case "readconfig":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
+from qemustate.statemachine import console
 from qemustate.statemachine.effects import EFFECTS, Effect
 from qemustate.statemachine.evidence import EVIDENCE, FACTS, Evidence
 from qemustate.statemachine.state import BACKENDS, VM
@@ -153,10 +154,39 @@ def _gathered(prefix: str) -> dict[str, Effect]:
 
 def _commands() -> dict[str, Reading]:
     execute, done, refused = _gathered("execute"), _gathered("return"), _gathered("error")
-    return {
+    found = {
         name: Reading(execute.get(name), done.get(name), refused.get(name))
         for name in sorted({*execute, *done, *refused})
     }
+    found[console.PASSTHROUGH] = _passed_through(found[console.PASSTHROUGH], found)
+    return found
+
+
+def _passed_through(own: Reading, found: dict[str, Reading]) -> Reading:
+    """Return what a passed-through line means: what any does, and what the same command of QMP does."""
+
+    def execute(vm: VM, data: dict[str, Any], answer: Any) -> None:
+        run(own.execute, vm, data, answer)
+        same = console.meant(console.PASSTHROUGH, data)
+        if same.name != console.PASSTHROUGH:
+            run(found[same.name].execute, vm, same.arguments, None)
+
+    def done(vm: VM, data: dict[str, Any], answer: Any) -> None:
+        run(own.done, vm, data, answer)
+        same = console.meant(console.PASSTHROUGH, data)
+        if same.name == console.PASSTHROUGH:
+            return
+        error = console.refused(answer)
+        if error is None:
+            run(found[same.name].done, vm, same.arguments, {})
+        else:
+            run(found[same.name].refused, vm, same.arguments, error)
+
+    def run(effect: Effect | None, vm: VM, data: dict[str, Any], answer: Any) -> None:
+        if effect is not None:
+            effect(vm, data, answer)
+
+    return Reading(execute, done, own.refused)
 
 
 #: Event -> what it means.

@@ -215,7 +215,8 @@ class VM:
         #: Device -> the steps of the intent that plugged it, which name the backends it brought.
         self.plugged: dict[str, list[Any]] = {}
         self.stalled: dict[str, Any] | None = None
-        #: The last RESUME, and QEMU's clock (microseconds) at the last event of each rate-limited cause.
+        #: The last RESUME, and QEMU's clock (microseconds) at the last event of each rate-limited cause; by ``MIGRATION``, when
+        #: the last one was seen to be ``completed``, until a query has told what came of it.
         self.resumed: dict[str, Any] = {}
         self.throttled: dict[str, int] = {}
 

@@ -110,6 +110,67 @@ def hmp(stage):
     leave(vm)
 
 
+@story
+def hmp_backends(stage):
+    """The human monitor makes and removes backends, devices and migrations, refuses some, and pauses; queries tell what came of it."""
+    vm = stage.bare("-m", "32", "-device", "qemu-xhci,id=xhci", *PORTS)
+    human(vm, "cont")
+    for line in (
+        "object_add rng-builtin,id=rng0",
+        "object_add rng-builtin,id=rng0",
+        "netdev_add hubport,id=net0,hubid=0",
+        "chardev-add null,id=char0",
+        "device_add usb-tablet,id=tablet",
+        "device_add usb-tablet,id=tablet",
+        "device_add usb-mouse",
+        "device_add nosuch,id=other",
+        "device_add usb-storage,id=stick,drive=nosuch",
+    ):
+        human(vm, line)
+    look(vm)
+    vm.qmp.ok("qom-list", {"path": "/machine/peripheral-anon"})
+    vm.qmp.ok("query-memdev")
+    vm.qmp.ok("query-chardev")
+    vm.qmp.ok("qom-list", {"path": "/objects"})
+    for line in (
+        "device_del tablet",
+        "device_del tablet",
+        "chardev-remove char0",
+        "netdev_del net0",
+        "object_del rng0",
+        "object_del rng0",
+        "stop",
+        "migrate fd:nosuch",
+    ):
+        human(vm, line)
+    look(vm)
+    vm.qmp.ok("query-chardev")
+    vm.qmp.ok("qom-list", {"path": "/objects"})
+    vm.qmp.ok("query-migrate")
+    for line in ("c", "migrate_set_capability events on", "migrate -d exec:cat>saved"):
+        human(vm, line)
+    vm.qmp.event("MIGRATION", status="completed")
+    time.sleep(0.3)
+    vm.qmp.ok("query-status")
+    vm.qmp.ok("query-migrate")
+    human(vm, "cont")
+    vm.qmp.ok("query-status")
+    leave(vm)
+
+
+@story
+def migrate_refused(stage):
+    """migrate is refused before and after it has begun, running and paused; without events only a question tells the two apart."""
+    vm = stage.bare("-m", "32")
+    for command in ("cont", "stop", "system_reset"):
+        vm.qmp.ok(command)
+        for uri in ("fd:nosuch", "nosuch:"):
+            vm.qmp.command("migrate", {"uri": uri})
+            vm.qmp.ok("query-migrate")
+            vm.qmp.ok("query-status")
+    leave(vm)
+
+
 def human(vm, line):
     """Run a line of the human monitor and return what it printed."""
     return vm.qmp.ok("human-monitor-command", {"command-line": line})

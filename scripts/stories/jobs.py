@@ -84,6 +84,52 @@ def savevm_hmp(stage):
 
 
 @story
+def snapshot_after_migration(stage):
+    """A migration that failed and one that completed, both told; then snapshots, whose status is told in the same words."""
+    vm = with_disk(stage)
+    wanted = {"capabilities": [{"capability": "events", "state": True}]}
+    vm.qmp.ok("migrate-set-capabilities", wanted)
+    vm.qmp.ok("migrate", {"uri": "unix:nosuch.sock"})
+    vm.qmp.event("MIGRATION", status="failed")
+    where = {"vmstate": "n1", "devices": ["n1"]}
+    job(vm, "snapshot-save", "s1", tag="one", **where)
+    look(vm)
+    vm.qmp.ok("job-dismiss", {"id": "s1"})
+    vm.qmp.ok("stop")
+    human(vm, "savevm two")
+    vm.qmp.ok("query-status")
+    vm.qmp.ok("query-migrate")
+    vm.qmp.ok("cont")
+    vm.qmp.forget()
+    vm.qmp.ok("migrate", {"uri": "exec:cat > saved"})
+    vm.qmp.event("MIGRATION", status="completed")
+    time.sleep(0.3)
+    vm.qmp.ok("query-status")
+    vm.qmp.ok("cont")
+    job(vm, "snapshot-save", "s2", tag="three", **where)
+    vm.qmp.ok("query-status")
+    vm.qmp.ok("stop")
+    job(vm, "snapshot-load", "l1", tag="three", **where)
+    vm.qmp.ok("query-status")
+    vm.qmp.ok("query-migrate")
+    leave(vm)
+
+
+@story
+def devices_saved(stage):
+    """The state of the devices alone is saved, from a VM that runs and one that is paused; a file that cannot be made stops it too."""
+    vm = with_disk(stage)
+    for number, command in enumerate(("", "stop", "cont", "system_reset")):
+        if command:
+            vm.qmp.ok(command)
+        vm.qmp.ok("xen-save-devices-state", {"filename": f"state{number}"})
+        vm.qmp.ok("query-status")
+    vm.qmp.refused("xen-save-devices-state", {"filename": "/nosuch/folder/state"})
+    vm.qmp.ok("query-status")
+    leave(vm)
+
+
+@story
 def dump_guest_memory(stage):
     """The guest's memory is dumped: waited for, detached, paused, and refused."""
     vm = with_disk(stage)

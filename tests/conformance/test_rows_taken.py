@@ -70,6 +70,10 @@ UNTAKEN_BY = {
     },
     "10.0": {
         (
+            "cancelling",
+            "cancelling",
+        ): "a race of quit with a migration that has been cancelled and is still ending",
+        (
             "colo",
             "completed",
         ): "the target says `colo`, the source never does: it is `device` when it would look for COLO",

@@ -127,3 +127,28 @@ def test_objects_by_their_place(lost):
     assert kind(lost, "object", "m1") == ("present",)
     assert kind(lost, "object", "io1") == ("gone",)
     assert "pc.ram" not in lost.vm.objects
+
+
+def test_what_qemu_made_itself(wire, q35):
+    """query-memdev names the machine's own memory, which nobody was seen to make: it is there, and no contradiction."""
+    w = wire(NEW, q35)
+    w.ok("query-memdev", [{"id": "pc.ram", "size": 1}])
+    assert kind(w, "object", "pc.ram") == ("present",)
+    assert not w.rules
+
+
+def test_refused_as_a_duplicate(wire, q35):
+    """A node that is refused because its name is taken is there, whoever added it."""
+    w = wire(NEW, q35)
+    w.refused("blockdev-add", "Duplicate nodes with node-name='n1'", node_name="n1", driver="null-co")
+    w.ok("blockdev-del", node_name="n1")
+    assert kind(w, "node", "n1") == ("gone",)
+    assert "impossible-transition" not in w.rules
+
+
+def test_a_dump_that_nobody_saw(wire):
+    """A trace that begins late knows nothing of dumps."""
+    w = wire(NEW)
+    w.event("NIC_RX_FILTER_CHANGED", path="/x")
+    w.ok("query-dump", {"status": "completed", "completed": 1, "total": 1})
+    assert not w.rules

@@ -142,3 +142,103 @@ def test_a_job_that_is_no_block_job_is_not_gone(wire, q35):
         w.answer(i)
         w.refuse(w.send("block-job-pause", device="j"), "Block job 'j' not found", "DeviceNotActive")
         assert w.vm.names("job", w.vm.jobs["j"]) == left
+
+
+@pytest.mark.parametrize("version", [OLD, NEW])
+def test_a_question_may_meet_what_is_not_announced(active, version):
+    """While a migration is on, query-status may say finish-migrate before STOP is sent, and once more after `completed`."""
+    w = active(version)
+    i = w.send("query-status")
+    assert w.runstate == ("finish-migrate", "running")
+    w.answer(i, {"status": "running", "running": True})
+    assert w.runstate == ("running",)
+    w.ok("query-status", {"status": "finish-migrate", "running": False})
+    assert w.runstate == ("finish-migrate",)
+    w.event("STOP")
+    if version >= (8, 2):
+        w.event("MIGRATION", status="device")
+    assert w.runstate == ("finish-migrate",)
+    w.event("MIGRATION", status="completed")
+    assert w.runstate == ("postmigrate",)
+    i = w.send("query-status")
+    assert w.runstate == ("finish-migrate", "postmigrate")
+    w.answer(i, {"status": "finish-migrate", "running": False})
+    w.ok("query-status", {"status": "postmigrate", "running": False})
+    assert w.runstate == ("postmigrate",)
+    w.send("query-status")
+    assert w.runstate == ("postmigrate",)
+    assert not w.rules
+
+
+def test_a_completion_is_long_over(active):
+    """A second after `completed` QEMU is in postmigrate, however it was asked."""
+    w = active(OLD)
+    w.event("STOP")
+    w.event("MIGRATION", status="completed")
+    w.clock += 2_000_000
+    w.send("query-status")
+    assert w.runstate == ("postmigrate",)
+
+
+def test_a_refused_cont_may_be_the_first_sign(active):
+    """Cont is refused once the migration has stopped the VM, and STOP comes after."""
+    w = active(NEW)
+    w.refused("cont", "Migration is not finalized yet")
+    assert w.runstate == ("finish-migrate",)
+    w.event("STOP")
+    w.event("MIGRATION", status="device")
+    assert not w.rules
+
+
+@pytest.mark.parametrize("version", [OLD, NEW])
+def test_a_migrate_that_is_refused_may_have_failed(wire, q35, version):
+    """Without events a refused migrate leaves `failed` behind or nothing; the VM is where it was; with events MIGRATION says."""
+    w = wire(version, q35)
+    w.refused("migrate", "File descriptor named 'x' has not been found", uri="fd:x")
+    assert (w.runstate, w.migration) == (("prelaunch",), ("failed", "none"))
+    w.ok("query-migrate", {"status": "failed"})
+    w.refused("migrate", "There's a migration process in progress", uri="fd:x")
+    assert "active" in w.migration
+    assert not w.rules
+
+
+@pytest.mark.parametrize("version", [OLD, NEW])
+def test_a_snapshot_is_told_like_a_migration(active, version):
+    """MIGRATION `setup` and `completed` of a snapshot leave the run state alone, also after a migration that failed."""
+    w = active(version)
+    w.event("MIGRATION", status="failed")
+    w.ok("query-migrate", {"status": "failed", "error-desc": "x"})
+    i = w.send("stop")
+    w.event("STOP")
+    w.answer(i)
+    i = w.send("snapshot-save", job_id="s", tag="t", vmstate="n", devices=["n"])
+    for status in ("created", "running"):
+        w.event("JOB_STATUS_CHANGE", id="s", status=status)
+    for status in ("setup", "completed"):
+        w.event("MIGRATION", status=status)
+    assert (w.runstate, w.migration) == (("paused",), ("completed",))
+    assert not w.rules
+
+
+def test_the_first_question_of_an_incoming_vm(wire, q35):
+    """However late the first question comes, a VM whose migration is not told of may be anywhere by then."""
+    w = wire(NEW, [*q35, "-incoming", "unix:m"])
+    assert w.runstate == ("inmigrate",)
+    w.send("query-status")
+    assert {"inmigrate", "prelaunch", "paused"} <= set(w.runstate)
+
+
+def test_cancelled_and_then_quit(active):
+    """Quit cancels once more a migration that was cancelled and has not ended."""
+    w = active(NEW)
+    for _ in range(2):
+        w.event("MIGRATION", status="cancelling")
+    assert not w.rules
+
+
+def test_another_monitors_migration(wire, q35):
+    """Where another monitor may migrate and no event says so, what query-migrate says is news and no contradiction."""
+    w = wire(NEW, [*q35, "-qmp", "unix:/run/other,server=on"])
+    w.ok("query-migrate", {"status": "active"})
+    assert w.migration != ("none",)
+    assert not w.rules

@@ -432,3 +432,27 @@ def test_the_vm_is_stopped_before_the_switchover(running, version, status):
     w.event("MIGRATION", status=status)
 
     assert w.rules == ["impossible-transition"]
+
+
+@BOTH
+def test_devices_saved_alone_stop_the_vm_too(running, version):
+    """xen-save-devices-state stops the VM in save-vm and lets it go on."""
+    w = running(version)
+    i = w.send("xen-save-devices-state", filename="f")
+    w.event("STOP")
+    assert w.runstate == ("save-vm",)
+    w.event("RESUME")
+    w.answer(i)
+    assert w.runstate == ("running",)
+
+
+def test_a_shutdown_that_only_pauses_after_all(running):
+    """A STOP after SHUTDOWN says that somebody, unseen, has told QEMU to pause; and so may the next one."""
+    w = running(NEW)
+    for _ in range(2):
+        w.event("SHUTDOWN", guest=True, reason="guest-shutdown")
+    w.event("STOP")
+    assert w.runstate == ("shutdown",)
+    w.ok("set-action", shutdown="pause")
+    w.event("SHUTDOWN", guest=False, reason="host-qmp-system-reset")
+    assert not w.rules

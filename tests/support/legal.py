@@ -432,7 +432,7 @@ class Legal:
                 ("error device_del:pending", "Device x is already in the process of unplug", ""),
                 ("error device_del:busy", "Hot-unplug failed: guest is busy (power indicator blinking)", ""),
             ],
-            "blockdev-add": [("error add", "Duplicate nodes with node-name='n1'", "")],
+            "blockdev-add": [("error add", "Could not open 'x': No such file or directory", "")],
             "blockdev-del": [("error del", "Node n1 is in use", "")],
         }  # fmt: skip
         machine = {

@@ -4,9 +4,10 @@ A line is ``{"t": seconds since 1970, "dir": "tx" or "rx", "raw": text}``: ``tx`
 from it, ``raw`` is the exact text with its line end (bytes that are no UTF-8 as lone surrogates U+DC80 to
 U+DCFF). A line is not always a message: two may share one, one may spread over several.
 
-Beside ``NAME.jsonl`` may lie ``NAME.meta.json``: ``argv``, ``t_start`` (seconds), and, once the process is
+Beside ``NAME.jsonl`` may lie ``NAME.meta.json``: ``argv``, ``t_start`` (seconds), ``late`` (true where
+the connection is not the first of the process, however soon it came), and, once the process is
 gone, ``exit`` (negative: the signal) and ``t_exit``. Several files of one process, in order, are its
-successive connections.
+successive connections. ``NAME.c2.jsonl`` and so on are those of its second client and of later ones.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ from qemustate.qmp.messages import Message
 #: Seconds, in the year 5138, that are surely the time of a date.
 _LONG: Final = 100_000_000_000
 
-#: The trace began with its process when the first line came at most this many microseconds after it.
+#: The trace began with its process when the first line came at most this many microseconds after it, and
+#: its name does not say that it is a later client's.
 _PROMPT: Final = 500_000
+_LATER: Final = re.compile(r"\.c(?!1\.)\d+\.jsonl")
 
 _DIR: Final = re.compile(rb'"dir"\s*:\s*"(?:tx|rx)"')
 _RAW: Final = re.compile(rb'"raw"\s*:\s*"')
@@ -273,6 +276,7 @@ def _begin(
     argv = meta.get("argv")
     start = _microseconds(meta.get("t_start"))
     prompt = bool(start) and bool(argv) and time - start <= _PROMPT
+    prompt = prompt and not _LATER.search(origin[0]) and meta.get("late") is not True
     if isinstance(argv, list) and argv:
         words = redact_argv([str(word) for word in argv])
         yield "spawned", start, {"argv": words, "late": not prompt, "origin": [meta_name, 1]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from qemustate.statemachine import guards
+from qemustate.statemachine import console, guards
 from qemustate.statemachine.effects import anonymous
 from qemustate.statemachine.state import VM, DeviceCell
 from qemustate.statemachine.stepping import (
@@ -161,7 +161,7 @@ def _race(vm: VM, name: str, cell: DeviceCell, *, over: bool = False) -> None:
         return
     asked = bool(vm.pending) and any(
         command == "device_del" and device_name(_identified(arguments)) == name
-        for _, command, arguments, _ in vm.pending.values()
+        for command, arguments in (console.meant(it[1], it[2]) for it in vm.pending.values())
     )
     cell.kind = cell.kind & _RACED_FORGET | (_RACED if asked else _NOT_RACED)
 

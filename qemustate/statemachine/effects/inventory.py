@@ -15,7 +15,13 @@ def _named(vm: VM, kind: str, names: Iterable[str], *, all_of_them: bool, said: 
     there = vm.watch.backend.of(("present", "removing", "inner"))
     named = set(names)
     for name in named:
-        narrow(vm, kind, backend(vm, kind, name), there, name, said=(said, "names it"))
+        cell = getattr(vm, BACKENDS[kind]).get(name)
+        if (
+            cell is None
+        ):  # nobody said that it was made: QEMU makes some itself (hw/core/machine.c), monitors others
+            settle(vm, kind, backend(vm, kind, name), vm.watch.backend.bit["present"], "query", name)
+        else:
+            narrow(vm, kind, cell, there, name, said=(said, "names it"))
     if all_of_them:
         gone = vm.watch.backend.of(("gone", "adding"))
         for name, cell in getattr(vm, BACKENDS[kind]).items():

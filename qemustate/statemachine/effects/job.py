@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from qemustate.statemachine import guards
+from qemustate.statemachine import console, guards
 from qemustate.statemachine.evidence import JOB_COMMANDS
 from qemustate.statemachine.graph import job_begun, job_ended
 from qemustate.statemachine.state import VM
@@ -103,13 +103,13 @@ def couple_jobs(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
     """Tell the run state whether its VM may be being saved or loaded."""
     watcher = vm.watch.job
     over = watcher.of(("undefined", "concluded", "null"))
-    pending = {name for _, name, _, _ in vm.pending.values()}
-    lost = {name for _, name, _, _ in vm.unanswered.values()}
+    pending = {console.meant(name, arguments).name for _, name, arguments, _ in vm.pending.values()}
+    lost = {console.meant(name, arguments).name for _, name, arguments, _ in vm.unanswered.values()}
     alive = pending | {c.type for c in vm.jobs.values() if not c.belief & over}
     perhaps = lost | {c.type for c in vm.jobs.values() if c.belief & ~over}
     if "" in perhaps and (vm.late or vm.profile & _OTHERS):
         perhaps |= {*_STOPPING}
-    for guard, kinds in (("saving", ("snapshot-save", "dump-guest-memory")), ("loading", ("snapshot-load",))):
+    for guard, kinds in (("saving", _SAVING), ("loading", ("snapshot-load",))):
         how = "holds" if alive.intersection(kinds) else "opens" if perhaps.intersection(kinds) else "denies"
         set_guards(vm, **{how: (guard,)})
 
@@ -117,6 +117,10 @@ def couple_jobs(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
 def dump_asked(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
     """Whatever made an earlier dump fail is not what this one will end with."""
     vm.facts.pop("dump-error", None)
+
+
+#: Jobs and commands that save the VM's state.
+_SAVING: Final = ("snapshot-save", "dump-guest-memory", "xen-save-devices-state")
 
 
 def dump_answered(vm: VM, data: dict[str, Any], _answer: Any) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from qemustate.statemachine import guards
+from qemustate.statemachine import console, guards
+from qemustate.statemachine.effects.job import couple_jobs
 from qemustate.statemachine.state import VM
 from qemustate.statemachine.stepping import couple_migration, incoming, narrow, set_guards, settle, step_vm
 from qemustate.statemachine.tables.migration import RESTING
 
 
 def migrate_sent(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
-    """From now on a migration may be under way."""
-    set_guards(vm, holds=("migrate-sent",), opens=("outgoing",), denies=("reset-meanwhile",))
+    """A migration may begin; what it does silently it does when the command is answered, or an event has told of it."""
+    set_guards(vm, opens=("outgoing",), denies=("reset-meanwhile",))
 
 
 def couple_migration_guards(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
@@ -40,6 +41,19 @@ def migration_resumed(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     """``migrate`` with ``resume`` goes on with the one there is (qapi/migration.json)."""
     if data.get("resume"):
         set_guards(vm, opens=("begun",))
+
+
+def migrate_refused(vm: VM, _data: dict[str, Any], answer: Any) -> None:
+    """``migrate`` was refused: it may have begun and failed, or another one is under way (migration/migration.c qmp_migrate())."""
+    desc = str(answer.get("desc", ""))
+    resting = not vm.migration.belief & ~vm.watch.migration.of(RESTING)
+    if "migration process in progress" in desc:
+        if resting and not vm.profile & guards.may("saving"):
+            under_way = vm.watch.migration.all & ~vm.watch.migration.of(RESTING)
+            set_guards(vm, holds=("migrate-sent",))
+            settle(vm, "migration", vm.migration, under_way, "another monitor")
+    elif not desc.startswith("Parameter 'uri' is missing"):
+        step_vm(vm, "migration", "error migrate")
 
 
 def migration_begun(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
@@ -77,20 +91,41 @@ def migration(vm: VM, data: dict[str, Any], _answer: Any) -> None:
         return  # announced, not kept (migration/migration.c qmp_migrate_incoming())
     if status == "setup" and not loading and not vm.profile & guards.may("migrate-sent"):
         set_guards(vm, **{"opens" if vm.profile & guards.may("saving") else "holds": ("migrate-sent",)})
+    if vm.profile & _OTHERS:
+        couple_jobs(vm, data, None)
+    if status == "setup" and _is_of_a_snapshot(vm):
+        set_guards(vm, denies=("migrate-sent",))
     step_vm(vm, "migration", trigger)
     about = _ABOUT.get(str(status), "")
     if about in ("completed", "ended"):
         set_guards(vm, denies=("begun",))
+    if about == "completed":
+        vm.throttled["MIGRATION"] = vm.time
     outgoing = f"MIGRATION {about}" if about else ""
     arrived = "incoming completed" if status == "completed" else ""
     if either:
         _step_either(vm, "runstate", outgoing, arrived)
+    elif about in ("completed", "ended") and vm.profile & _MAY_SAVE and not loading:
+        if vm.profile & _MAY_MIGRATE:
+            _step_either(vm, "runstate", outgoing, "")
     elif trigger := arrived if loading else outgoing:
         step_vm(vm, "runstate", trigger)
     if (loading or either) and status in ("completed", "failed"):
         set_guards(vm, denies=("incoming",))
 
 
+def _is_of_a_snapshot(vm: VM) -> bool:
+    """Whether a ``setup`` is certainly a snapshot's, which QEMU takes only where no migration is on (migration/savevm.c)."""
+    saved = vm.profile & guards.open_("saving") == guards.may("saving")
+    asked = any(console.meant(command[1], command[2]).name == "migrate" for command in vm.pending.values())
+    resting = not vm.migration.belief & ~vm.watch.migration.of(RESTING)
+    return saved and resting and not asked and not vm.profile & guards.may("others")
+
+
+_OTHERS: Final = guards.may("others")
+_UNSEEN: Final = _OTHERS | guards.maynot("migration-events")
+_MAY_SAVE: Final = guards.may("saving")
+_MAY_MIGRATE: Final = guards.may("migrate-sent")
 _MAY_LOAD: Final = guards.open_("incoming")
 
 
@@ -112,6 +147,9 @@ def query_migrate(vm: VM, _data: dict[str, Any], answer: Any) -> None:
         return
     states = vm.watch.migration.showing(str(answer.get("status", "none")))
     if states:
+        if vm.profile & _UNSEEN == _UNSEEN and not states & vm.migration.belief:
+            set_guards(vm, opens=("migrate-sent",))  # another monitor migrates, and no event says so
+            settle(vm, "migration", vm.migration, states, "query")
         narrow(
             vm, "migration", vm.migration, states, said=("query-migrate says", answer.get("status", "none"))
         )

@@ -7,11 +7,12 @@ from typing import Any, Final
 import msgspec
 
 from qemustate.qmp.messages import Event
-from qemustate.statemachine import guards
+from qemustate.statemachine import console, guards
 from qemustate.statemachine.effects.job import couple_jobs
 from qemustate.statemachine.evidence import CAUSES
 from qemustate.statemachine.state import VM
 from qemustate.statemachine.stepping import couple_migration, incoming, narrow, set_guards, settle, step_vm
+from qemustate.statemachine.tables.migration import RESTING
 
 #: QEMU's rate limit for events (monitor/monitor.c monitor_qapi_event_conf): 1 s, and some slack for its timer.
 _WINDOW: Final = 1_050_000
@@ -90,9 +91,22 @@ def watchdog(vm: VM, data: dict[str, Any], event: Any) -> None:
         set_guards(vm, holds=("ending",))
 
 
+def status_asked(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
+    """A ``query-status`` is on its way: what QEMU has entered and not announced yet it will name."""
+    if vm.profile & _MAY_BE_OUTGOING:
+        set_guards(vm, holds=("asked",))
+    completed = vm.throttled.get("MIGRATION")
+    watcher, belief = vm.watch.runstate, vm.runstate.belief
+    if completed is None or not belief & watcher.bit["postmigrate"] or vm.time - completed > _WINDOW:
+        return
+    settle(vm, "runstate", vm.runstate, belief | watcher.bit["finish-migrate"], "query sent")
+
+
 def query_status(vm: VM, _data: dict[str, Any], answer: Any) -> None:
     """``query-status`` names the run state."""
     status = answer.get("status")
+    if vm.profile & _MAY_BE_ASKED and not _asked(vm, "query-status"):
+        set_guards(vm, denies=("asked",))
     states = vm.watch.runstate.showing(status)
     if not states:
         return
@@ -101,6 +115,11 @@ def query_status(vm: VM, _data: dict[str, Any], answer: Any) -> None:
         # (migration/migration.c migration_iteration_finish()), and the assumption that it had come did not hold.
         settle(vm, "runstate", vm.runstate, states | vm.watch.runstate.of(("postmigrate",)), "query")
         return
+    vm.throttled.pop("MIGRATION", None)
+    if vm.profile & _SENT_UNTOLD == _SENT_UNTOLD and status != "finish-migrate":
+        migrating = vm.migration.belief & ~vm.watch.migration.of(RESTING)
+        if not migrating and not _asked(vm, "migrate"):  # all that it led to has happened
+            set_guards(vm, denies=("migrate-sent", "outgoing", "switchover"))
     if vm.profile & _MAY_MIGRATE == _MAY_MIGRATE and status not in _MIGRATING:
         vm.assumptions["no-unseen-migration"] += 1
         set_guards(vm, denies=("migrate-sent",))
@@ -117,85 +136,33 @@ def query_status(vm: VM, _data: dict[str, Any], answer: Any) -> None:
         set_guards(vm, denies=("incoming",))
 
 
+_SENT_UNTOLD: Final = guards.may("migrate-sent") | guards.maynot("migration-events")
+_MAY_BE_ASKED: Final = guards.may("asked")
 _MAY_MIGRATE: Final = guards.open_("migrate-sent")
 _MAY_BE_CAUSED: Final = guards.held(*CAUSES)
 #: Run states that a migration brings about.
 _MIGRATING: Final = ("inmigrate", "finish-migrate", "postmigrate", "colo")
 
-#: HMP commands that do what a guard must know (hmp-commands.hx); anything not listed and not ``info`` is open.
-_HMP: Final = {
-    "stop": ("stop-sent",), "s": ("stop-sent",), "savevm": ("saving",), "loadvm": ("loading",),
-    "dump-guest-memory": ("saving",), "migrate": ("outgoing", "migrate-sent"), "system_wakeup": ("wakeup-sent",),
-}  # fmt: skip
-_HMP_HARMLESS: Final = frozenset(
-    [
-        "info",
-        "cont",
-        "c",
-        "system_reset",
-        "system_powerdown",
-        "quit",
-        "q",
-        "print",
-        "p",
-        "x",
-        "xp",
-        "help",
-        "?",
-        "device_add",
-        "device_del",
-        "drive_add",
-        "drive_del",
-        "block_resize",
-        "eject",
-        "change",
-        "screendump",
-        "log",
-        "logfile",
-        "trace-event",
-        "netdev_add",
-        "netdev_del",
-        "object_add",
-        "object_del",
-        "chardev-add",
-        "chardev-remove",
-        "set_link",
-        "balloon",
-        "sendkey",
-        "mouse_move",
-        "mouse_button",
-        "qom-list",
-        "qom-get",
-        "delvm",
-        "hostfwd_add",
-        "hostfwd_remove",
-        "commit",
-        "qemu-io",
-    ]
-)
-
 
 def hmp_sent(vm: VM, data: dict[str, Any], _answer: Any) -> None:
-    """HMP passthrough: what it may do until it is answered."""
-    words = str(data.get("command-line", "")).split()
-    word = words[0] if words else "?"
-    if word in _HMP:
-        set_guards(vm, holds=_HMP[word])
-        if word == "savevm":
-            step_vm(vm, "migration", "saving")
-        elif word == "system_wakeup":
-            wakeup_asked(vm, data, None)
-    elif word not in _HMP_HARMLESS:
+    """HMP passthrough: what it may do until it is answered, where it is not the same as a command of QMP."""
+    if console.opaque(console.PASSTHROUGH, data):
         set_guards(vm, opens=("anything-sent",))
+    elif _saves(data):
+        step_vm(vm, "migration", "saving")
 
 
 def hmp_answered(vm: VM, data: dict[str, Any], answer: Any) -> None:
     """HMP passthrough is over when it is answered; what jobs and other commands do stays."""
-    set_guards(vm, denies=("anything-sent", "wakeup-sent"))
-    stop_answered(vm, data, None)
+    if not any(console.opaque(command[1], command[2]) for command in vm.pending.values()):
+        set_guards(vm, denies=("anything-sent",))
     couple_jobs(vm, data, None)
-    if answer == "" and str(data.get("command-line", "")).split()[:1] == ["savevm"]:
+    if answer == "" and _saves(data):
         step_vm(vm, "migration", "saved")
+
+
+def _saves(data: dict[str, Any]) -> bool:
+    return console.meant(console.PASSTHROUGH, data).name == "snapshot-save"
 
 
 def wakeup_asked(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
@@ -219,7 +186,7 @@ def wakeup_refused(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
 
 def _wakeup_answered(vm: VM) -> bool:
     """Return whether none is in flight any more."""
-    last = all(command[1] != "system_wakeup" for command in vm.pending.values())
+    last = not _asked(vm, "system_wakeup")
     if last:
         set_guards(vm, denies=("wakeup-sent",))
     return last
@@ -231,5 +198,10 @@ _OPEN_WOKEN: Final = guards.open_("woken")
 
 def stop_answered(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
     """A ``stop`` was answered; another one may still be in flight."""
-    if all(command[1] != "stop" for command in vm.pending.values()):
+    if not _asked(vm, "stop"):
         set_guards(vm, denies=("stop-sent",))
+
+
+def _asked(vm: VM, name: str) -> bool:
+    """Return whether that command is unanswered, in whichever way it was given."""
+    return any(console.meant(command[1], command[2]).name == name for command in vm.pending.values())

@@ -11,7 +11,7 @@ from qemustate.statemachine.looks.registry import Asked, Sight, after, before
 _CAUSES: Final = sum(
     guards.may(name)
     for name in (
-        "stop-sent", "anything-sent", "io-error", "watchdog", "panic", "shutdown-pauses", "saving", "loading",
+        "stop-sent", "anything-sent", "io-error", "watchdog", "panic", "shutdown-pauses", "ending", "saving", "loading",
         "outgoing", "colo",
     )
 )  # fmt: skip

@@ -33,6 +33,10 @@ TABLE: Final = Table(
         *rows("return add", "adding gone removing inner", "present", cause="added", ref=_REF),
         *rows("error add", "adding", "gone", cause="refused", ref=_REF),
         *rows("error add", "gone present removing inner", "="),
+        *rows(
+            "error add:duplicate", "gone adding", "present", cause="refused", ref="somebody else has made it"
+        ),
+        *rows("error add:duplicate", "present removing inner", "="),
         *rows("execute del", "present", "removing", ref=_REF),
         *rows("execute del", "gone adding removing inner", "="),
         *rows("return del", "removing present adding inner", "gone", cause="removed", ref=_REF),

@@ -37,7 +37,7 @@ _EDGES: Final = (
     ("colo", "completed cancelling", "", ""),
     ("cancelling", "cancelled failed completed", "", ""),
     ("postcopy-active", "completed failed postcopy-paused", "", ""),
-    ("cancelling", "cancelling", "", "9.0"),  # cancelled twice
+    ("cancelling", "cancelling", "", ""),  # cancelled twice: by a command, before 9.0, and by `quit`
     ("cancelling", "postcopy-paused", "", ""),  # quit, while the connection is already broken
     (
         "postcopy-active postcopy-paused postcopy-recover",
@@ -94,12 +94,16 @@ TABLE: Final = Table(
         *rows("MIGRATION setup", "setup", "=", ref="7.2 announces an incoming setup that it does not keep"),
         *rows("MIGRATION none", "none", "="),
         *rows("MIGRATION completed", "active", "completed", when="incoming", since="9.0", ref=_REF),
+        *rows("MIGRATION completed", "setup", "completed", when="saving", ref="migration/savevm.c qemu_savevm_state()"),
         *rows("MIGRATION completed", "active", "completed", when="background", since="9.0", ref="migration/migration.c bg_migration_completion()"),
         *rows("MIGRATION completed", "active", "completed", when="others", since="9.0", ref="another monitor may have set the capability"),
         # The events come before the reply; where they are not sent, the reply says that it was begun.
         *rows("return migrate", f"{_ALIVE} cancelling", "=", when="!begun", ref="migration/migration.c qmp_migrate()"),
         *rows("return migrate", "completed failed cancelled", "=", when="migration-events !begun", ref="it may have failed at once"),
         *rows("return migrate", "none completed failed cancelled", "setup", when="!migration-events !begun", cause="migrate", ref="qmp_migrate()"),
+        *rows("error migrate", "none completed failed cancelled", "= failed", when="!migration-events", cause="refused", ref="qmp_migrate(): some refusals come when it has begun"),
+        *rows("error migrate", "none completed failed cancelled", "=", when="migration-events", ref="MIGRATION told"),
+        *rows("error migrate", f"{_ALIVE} cancelling", "="),
         *rows("return migrate_cancel", "setup active pre-switchover device wait-unplug colo", "cancelling", when="!migration-events", cause="migrate_cancel", ref="qmp_migrate_cancel()"),
         *rows("return migrate_cancel", f"none cancelling cancelled completed failed {_ALIVE}", "=", ref="qmp_migrate_cancel()"),
         *rows("events on", "none setup", "=", when="incoming", assume="events-in-time"),
@@ -126,6 +130,7 @@ TABLE: Final = Table(
         coupling("switchover", "active", opens=True, when="!incoming migrate-sent migration-events", until="9.0", ref="7.2 stops a VM while `active`"),
         coupling("switchover", f"{_ALIVE} cancelling completed failed cancelled", when="!incoming migrate-sent !migration-events"),
         coupling("postcopy", "postcopy-active postcopy-paused postcopy-recover", when="!incoming", until="9.0", ref="migration/migration.c postcopy_start()"),
-        coupling("colo", "colo", ref="migration/colo.c"),
+        coupling("colo", "colo", when="migrate-sent", ref="migration/colo.c"),
+        coupling("colo", "colo", when="incoming", ref="migration/colo.c"),
     ),
 )  # fmt: skip

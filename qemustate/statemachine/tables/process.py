@@ -30,7 +30,13 @@ TABLE: Final = Table(
         *rows(
             "SHUTDOWN", "running ending", "ending", when="ending", cause="shutdown", ref="system/runstate.c"
         ),
-        *rows("SHUTDOWN", "running", "=", when="!ending", ref="-no-shutdown"),
+        *rows(
+            "SHUTDOWN",
+            "running ending",
+            "running",
+            when="!ending",
+            ref="-no-shutdown; an earlier one may have paused the VM too",
+        ),
         *rows("lost", "not-started exited", "="),
         *rows(
             "lost", "running", "running exited", ref="a dropped connection, or a process gone without a word"

@@ -19,7 +19,8 @@ which names a state:
 
 Hidden bits. ``+s``: the guest was asleep (S3) when it was stopped; since 9.0 QEMU remembers that and returns
 to ``suspended``, not ``running``. ``finish-migrate+p``: the VM was stopped before the migration stopped it, so
-no RESUME follows if the migration is given up. ``inmigrate-S``: an incoming VM that will not start by itself.
+no RESUME follows if the migration is given up. ``finish-migrate+u``: the migration has stopped the VM, and its
+STOP has not been sent; believed in only while a question is on its way that may meet it. ``inmigrate-S``: an incoming VM that will not start by itself.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ _ASLEEP: Final = ("paused+s", "save-vm+s", "restore-vm+s", "shutdown+s", "finish
 _HIDDEN: Final = {
     **{s: s[:-2] for s in _ASLEEP},
     "finish-migrate+p": "finish-migrate",
+    "finish-migrate+u": "finish-migrate",
     "inmigrate-S": "inmigrate",
 }
 
@@ -51,15 +53,13 @@ _MIGRATABLE = "debug internal-error io-error paused postmigrate prelaunch shutdo
 _STARTABLE = "debug io-error paused postmigrate prelaunch restore-vm save-vm watchdog guest-panicked colo"
 _RESETTABLE = "debug internal-error io-error paused postmigrate prelaunch restore-vm shutdown watchdog guest-panicked colo"
 _FINISHING = "finish-migrate finish-migrate+s finish-migrate+p"
-_EVERY = f"{_STOPPED} {_STOPPED_S} {_FINISHING} running suspended inmigrate inmigrate-S"
+_EVERY = f"{_STOPPED} {_STOPPED_S} {_FINISHING} finish-migrate+u running suspended inmigrate inmigrate-S"
 #: What a VM that was stopped may be given back by a migration (migration/global_state.c).
 _RESTORED = "paused prelaunch io-error watchdog guest-panicked shutdown internal-error"
 _WITHOUT_MIGRATION = f"{_STOPPED} {_STOPPED_S} running suspended inmigrate inmigrate-S".replace(
     "postmigrate ", ""
 ).replace(" colo", "")
-_UNEXPLAINED = (
-    "!stop-sent !anything-sent !io-error !watchdog !panic !shutdown-pauses !saving !loading !outgoing !colo"
-)
+_UNEXPLAINED = "!stop-sent !anything-sent !io-error !watchdog !panic !shutdown-pauses !ending !saving !loading !outgoing !colo"
 
 _VM_STOP = "system/cpus.c do_vm_stop()"
 _VM_START = "system/cpus.c vm_prepare_start()"
@@ -78,6 +78,7 @@ def _stop_rows() -> list[Row]:
         ("watchdog", "watchdog", "watchdog", "stop-has-its-cause"),
         ("panic", "guest-panicked", "guest-panicked", "stop-has-its-cause"),
         ("shutdown-pauses", "shutdown", "shutdown", "stop-has-its-cause"),
+        ("ending", "shutdown", "shutdown", ""),  # somebody else said so: set-action
         ("saving", "save-vm", "snapshot-save", "stop-has-its-cause"),
         ("loading", "restore-vm", "snapshot-load", "stop-has-its-cause"),
         ("outgoing !postcopy !background !colo", "finish-migrate", "migration", "stop-has-its-cause"),
@@ -125,6 +126,7 @@ def _stop_rows() -> list[Row]:
         until="9.0",
         ref=_MIGRATION,
     )
+    found += rows("STOP", "finish-migrate+u", "finish-migrate", cause="migration", ref=_VM_STOP)
     return found
 
 
@@ -153,15 +155,16 @@ _ROWS: list[Row] = [
     *rows("RESUME", "inmigrate inmigrate-S", "running", when="!sleeps", cause="incoming migration", assume="no-s3-no-sleep", ref=_INCOMING),
     *rows("RESUME", "inmigrate inmigrate-S", "suspended", when="sleeps", cause="incoming migration", since="9.0", ref=_INCOMING),
     # --- RESET: the machine was reset; the vCPUs go on, stand still, or wait for the launch
-    *rows("RESET", f"running inmigrate inmigrate-S {_FINISHING}", "=", ref=_MAIN_LOOP),
+    *rows("RESET", f"running inmigrate inmigrate-S {_FINISHING} finish-migrate+u", "=", ref=_MAIN_LOOP),
     *rows("RESET", f"{_RESETTABLE} paused+s restore-vm+s shutdown+s suspended", "prelaunch", cause="reset", ref=_MAIN_LOOP),
     # --- The guest's own sleep
     *rows("SUSPEND", "running", "suspended", when="!woken", cause="guest", ref="system/runstate.c qemu_system_suspend()"),
     *rows("WAKEUP", "suspended", "running", cause="wakeup", ref="system/runstate.c qemu_system_wakeup_request()"),
     *rows(SILENT, "suspended", "running", when="wakeup-sent", cause="system_wakeup", ref="qemu_system_wakeup_request(): before WAKEUP is sent"),
     *rows("WAKEUP", "running", "=", when="woken", ref="the state was set when system_wakeup was called"),
+    *rows("WAKEUP", "running", "=", when="outgoing", until="9.0", ref=f"{_MIGRATION}: a migration woke the guest"),
     *rows("WAKEUP", "running", "=", when="migrate-sent", until="9.0", ref=f"{_MIGRATION}: a migration woke the guest, and was given up"),
-    *rows("WAKEUP", "finish-migrate postmigrate prelaunch paused", "=", ref="the wake-up was asked for before the VM stopped"),
+    *rows("WAKEUP", "finish-migrate finish-migrate+u postmigrate prelaunch paused", "=", ref="the wake-up was asked for before the VM stopped"),
     # --- SHUTDOWN and POWERDOWN change nothing by themselves; STOP or the end of the process follows
     *rows("SHUTDOWN", _EVERY, "=", ref=_MAIN_LOOP),
     # --- Answers: what they leave possible
@@ -171,7 +174,8 @@ _ROWS: list[Row] = [
     *rows("return cont", "running suspended", "=", ref="monitor/qmp-cmds.c qmp_cont()"),
     *rows("return cont", "inmigrate inmigrate-S", "inmigrate", when="incoming", cause="cont", ref="monitor/qmp-cmds.c qmp_cont()"),
     *rows("error cont:reset-required", "internal-error shutdown shutdown+s", "=", ref="qmp_cont(): Resetting the Virtual Machine is required"),
-    *rows("error cont:finalizing", _FINISHING, "=", ref="qmp_cont(): Migration is not finalized yet"),
+    *rows("error cont:finalizing", f"{_FINISHING} finish-migrate+u", "=", ref="qmp_cont(): Migration is not finalized yet"),
+    *rows("error cont:finalizing", "running", "finish-migrate+u", when="outgoing", cause="migration", ref="qmp_cont(): before STOP is sent"),
     *rows("error cont", _EVERY, "=", ref="qmp_cont()"),
     *rows("error system_wakeup:awake", _EVERY.replace(" suspended ", " "), "=", ref="qmp_system_wakeup(): guest is not in suspended state"),
     *rows("return system_wakeup", "suspended running", "running", cause="system_wakeup", ref="qemu_system_wakeup_request()"),
@@ -183,7 +187,9 @@ _ROWS: list[Row] = [
     *rows("first reply", "prelaunch", "running", when="autostart !incoming", cause="launch", assume="first-reply", ref="system/vl.c qmp_x_exit_preconfig()"),
     *rows("first reply", "prelaunch", "=", when="!autostart", ref="system/vl.c qmp_x_exit_preconfig()"),
     *rows("first reply", _EVERY.replace(" prelaunch ", " "), "=", ref="system/vl.c qmp_x_exit_preconfig()"),
-    # --- Outgoing migration: entered silently by a VM that was stopped
+    # --- Outgoing migration: entered silently by a VM that was stopped; while a question is open, before STOP is sent
+    *rows(SILENT, "running", "finish-migrate+u", when="asked outgoing !background !colo", cause="migration", ref=f"{_VM_STOP}: set, and only then announced"),
+    *rows(SILENT, _MIGRATABLE.replace("postmigrate ", ""), "finish-migrate+p", when="asked outgoing !background !colo", cause="migration", ref=f"{_MIGRATION} migration_completion()"),
     *rows("DUMP_COMPLETED", _EVERY.replace(" running ", " "), "=", ref="dump/dump.c dump_process(): sent before the VM goes on"),
     *rows("MIGRATION switchover", _FINISHING, "=", ref=f"{_MIGRATION} migration_completion(): after the STOP"),
     *rows("MIGRATION postcopy", _FINISHING, "=", ref=f"{_MIGRATION} postcopy_start()"),
@@ -200,6 +206,7 @@ _ROWS: list[Row] = [
     *rows(SILENT, _FINISHING, "postmigrate", when="switchover !migration-events", cause="migration", ref=f"{_MIGRATION} migration_iteration_finish()"),
     *rows("MIGRATION completed", f"{_FINISHING} {_MIGRATABLE} paused+s shutdown+s", "postmigrate", cause="migration", assume="postmigrate-at-once", ref=f"{_MIGRATION} migration_iteration_finish()"),
     *rows("MIGRATION completed", _FINISHING, "=", when="reset-meanwhile", ref="a busy main loop may serve a command in between"),
+    *rows("MIGRATION completed", _FINISHING, "=", when="asked", ref="a command that it is serving may be answered in between"),
     *rows("MIGRATION completed", "colo", "=", ref="migration/colo.c primary_vm_do_failover(): RESUME follows"),
     *rows("MIGRATION completed", "running suspended", "=", ref="a background snapshot ends with the VM running"),
     *rows(SILENT, "paused shutdown watchdog finish-migrate inmigrate suspended", "colo", when="colo", cause="COLO checkpoint", ref="migration/colo.c"),
@@ -215,17 +222,17 @@ _ROWS: list[Row] = [
     *rows(SILENT, "inmigrate inmigrate-S", _RESTORED, when="incoming !migration-events !new", cause="incoming migration", ref=_INCOMING),
     *rows("events on", "inmigrate inmigrate-S", "=", when="incoming", assume="events-in-time", ref="qapi/migration.json MigrationCapability events"),
     *rows("events on", "inmigrate inmigrate-S", "=", when="!incoming"),
-    *rows("events on", f"{_STOPPED} {_STOPPED_S} {_FINISHING} running suspended", "=", when="!incoming"),
+    *rows("events on", f"{_STOPPED} {_STOPPED_S} {_FINISHING} finish-migrate+u running suspended", "=", when="!incoming"),
     # --- The end: qemu_cleanup() stops the vCPUs without a STOP
     *rows("teardown", "running", "running shutdown", cause="exit", ref="system/runstate.c qemu_cleanup(): vm_shutdown(), then the jobs"),
     *rows("teardown", "suspended", "suspended shutdown+s", cause="exit", since="9.0", ref="system/runstate.c qemu_cleanup()"),
     *rows("teardown", "suspended", "=", until="9.0", ref="system/runstate.c qemu_cleanup()"),
-    *rows("teardown", f"{_STOPPED} {_STOPPED_S} {_FINISHING} inmigrate inmigrate-S", "="),
+    *rows("teardown", f"{_STOPPED} {_STOPPED_S} {_FINISHING} finish-migrate+u inmigrate inmigrate-S", "="),
     *rows("lost", "running", "shutdown", when="ending", cause="exit", ref="system/runstate.c qemu_cleanup()"),
     *rows("lost", "suspended", "shutdown+s", when="ending", cause="exit", since="9.0", ref="system/runstate.c qemu_cleanup()"),
     *rows("lost", "suspended", "=", when="ending", until="9.0", ref="system/runstate.c qemu_cleanup()"),
     *rows("lost", "running suspended", "=", when="!ending"),
-    *rows("lost", f"{_STOPPED} {_STOPPED_S} {_FINISHING} inmigrate inmigrate-S", "="),
+    *rows("lost", f"{_STOPPED} {_STOPPED_S} {_FINISHING} finish-migrate+u inmigrate inmigrate-S", "="),
 ]  # fmt: skip
 
 TABLE: Final = Table(

@@ -43,7 +43,7 @@ def imported_all(tmp_path):
             path = tmp_path / (names[number] if names else f"t{number}.jsonl")
             path.write_bytes(content)
             if meta is not None:
-                (tmp_path / f"{path.name.split('.')[0]}.meta.json").write_text(json.dumps(meta))
+                (tmp_path / f"{path.name.partition('.jsonl')[0]}.meta.json").write_text(json.dumps(meta))
             files.append(TraceFile.at(path))
         return {found.name: Imported(found) for found in BY_NAME[name].find(files)}
 

@@ -73,6 +73,16 @@ def test_a_trace_is_late_when_its_first_line_is(imported, change, late):
     assert it.bodies[1]["first"] is not late
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "late"),
+    [("vm.c1.jsonl", {}, False), ("vm.c2.jsonl", {}, True), ("vm.c10.jsonl", {}, True), ("vm.jsonl", {"late": True}, True)],
+)  # fmt: skip
+def test_a_later_client_has_not_seen_the_beginning(imported, name, change, late):
+    """However soon it comes, a client that is not the first knows nothing of what the one before it did."""
+    it = imported("qmp-jsonl", SESSION, meta=META | change, names=[name])
+    assert it.bodies[0]["late"] is late
+
+
 @pytest.mark.parametrize(("status", "how"), [(3, {"status": 3}), (-9, {"signal": 9})])
 def test_how_the_process_ended(imported, status, how):
     """A negative exit is the signal."""
