@@ -70,7 +70,8 @@ def test_what_the_format_cannot_say_is_counted(tmp_path):
         ):
             writer.append(kind, body, 5_000_000)
     assert export(LogReader(log), out) == {"gap": 1, "spawned": 1}
-    assert json.loads((tmp_path / "a.meta.json").read_text()) == {"argv": ["qemu"], "exit": -9, "t_exit": 5.0}
+    beside = json.loads((tmp_path / "a.meta.json").read_text())
+    assert beside == {"argv": ["qemu"], "t_start": 5.0, "late": True, "exit": -9, "t_exit": 5.0}
     (again,) = Source(out).vms
     assert next(record.body["late"] for record in records(again) if record.kind == "spawned") is True
 
