@@ -78,6 +78,8 @@ class Facade(RuleBasedStateMachine):
     #: A folder of this run's own, where logs are made.
     folder = None
     _count = 0
+    #: How many steps were checked, connections lost, and of these with commands in flight.
+    steps = losses = interrupted = 0
 
     def __init__(self):
         super().__init__()
@@ -141,6 +143,14 @@ class Facade(RuleBasedStateMachine):
     def _watch(self):
         self.believed = Believed(self.vm._recorder.vm)
         self.vm._recorder.on_record.append(self.believed.look)
+        self.vm._recorder.on_record.append(self._count_losses)
+        self._unanswered = 0
+
+    def _count_losses(self, vm):
+        if vm.monitor.since == vm.seq and vm.names("monitor", vm.monitor) == ("closed",):
+            type(self).losses += 1
+            type(self).interrupted += self._unanswered > 0
+        self._unanswered = len(vm.pending)
 
     @property
     def _alive(self):
@@ -225,17 +235,22 @@ class Facade(RuleBasedStateMachine):
     @rule(turns=st.integers(0, 12))
     def cut(self, turns):
         """Cut our connection, now or in the middle of what comes next."""
-        if not self.rough:
-            return
+        if self.rough:
+            self._spawn(self._cut(turns))
 
-        async def soon():
-            for _ in range(turns):
-                await asyncio.sleep(0)
-            client = self.vm._session.monitor._client
-            if client is not None and not client._ended.done():
-                client._socket.shutdown(2)
+    @rule(name=names, verb=st.sampled_from(("plug", "unplug")), turns=st.integers(1, 6))
+    def interrupt(self, name, verb, turns):
+        """Cut our connection in the middle of a plug or an unplug."""
+        if self.rough:
+            self._begin(getattr(self.vm, verb), *(parts(name) if verb == "plug" else (name,)))
+            self.run(self._cut(turns))
 
-        self._spawn(soon())
+    async def _cut(self, turns):
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        client = self.vm._session.monitor._client
+        if client is not None and not client._ended.done():
+            client._socket.shutdown(2)
 
     @rule()
     def back(self):
@@ -304,6 +319,7 @@ class Facade(RuleBasedStateMachine):
         complaints = believed.complaints(vm, truth, {*NAMES, *BACKS})
         assert not complaints, (complaints, _last(self.log))
         believed.restart(vm)
+        type(self).steps += 1
 
     def teardown(self):
         try:
@@ -327,13 +343,6 @@ class Facade(RuleBasedStateMachine):
             truth = self.truth()
             stuck = {name for name in ASKED if name in truth["devices"]}
             assert truth["devices"] - stuck == self.cold["devices"]
-            vm = self.vm._recorder.vm  # a set that was removed may stay
-            fds = (
-                {it for it in truth["fds"] if vm.names("fd", vm.fds[it]) != ("gone",)}
-                if "rng1" not in stuck
-                else set()
-            )
-            assert not fds, (fds, _last(self.log, "fd"))
             assert truth["jobs"] == {}, (truth["jobs"], _last(self.log, *truth["jobs"]))
             # QEMU may keep a device that has gone, and so what it had, for long; whoever unplugged it was told.
             told = {
@@ -342,6 +351,10 @@ class Facade(RuleBasedStateMachine):
                 for _, arguments in it.body.get("left", ())
                 for name in arguments.values()
             }
+            vm = self.vm._recorder.vm  # a set that was removed may stay
+            fds = {it for it in truth["fds"] if vm.names("fd", vm.fds[it]) != ("gone",)}
+            fds -= {f"/dev/fdset/{number}" for number in told}
+            assert not fds or "rng1" in stuck, (fds, _last(self.log, "fd"))
             for collection in ("objects", "chardevs", "netdevs"):
                 left = (
                     truth[collection]

@@ -23,6 +23,8 @@ from support.truth import Judge, judge_file
 from qemustate import VirtualMachine
 from qemustate.errors import QemuGone, QemustateError
 
+#: With every long case a test takes minutes.
+pytestmark = pytest.mark.timeout(3000)
 #: A PC with a bus of every kind, and nodes for jobs.
 ARGUMENTS = [
     "-machine", "q35,accel=tcg", "-S", "-display", "none", "-nodefaults", "-no-user-config", "-m", "128M,slots=2,maxmem=1G",
@@ -43,7 +45,7 @@ class Real(Facade):
     """The facade against a QEMU without a guest: its firmware runs where it is let."""
 
     qemu = None
-    crashes = None
+    figures = None
     kept = frozenset({"log", "overlay", "judge"})
 
     async def start(self):
@@ -84,7 +86,7 @@ class Real(Facade):
         else:
             how = self._again()
             assert how.get("signal") in (signal.SIGABRT, signal.SIGSEGV), how
-        self.crashes.append(f"QEMU {self.qemu.full} broke down by itself: {how}")
+        self.figures.append(f"QEMU {self.qemu.full} broke down by itself: {how}")
 
     def _again(self):
         """Launch another into the same log after QEMU's end; return how it ended."""
@@ -157,57 +159,45 @@ class Simulated(Real):
 roughly = pytest.mark.parametrize("rough", [False, True], ids=["calm", "rough"])
 
 
+def drive(machine, name, examples, steps, **more):
+    """Drive a machine so often and so far, and say how often that was."""
+    machine = type(name, (machine,), more)
+    try:
+        run_state_machine_as_test(
+            machine,
+            settings=settings(
+                max_examples=examples,
+                stateful_step_count=steps,
+                deadline=None,
+                # QEMU takes its time as it likes: an example is not twice the same, and does not get smaller.
+                phases=[Phase.generate],
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+    finally:
+        machine.figures.append(
+            f"facade driven at random, {name} {'rough' if machine.rough else 'calm'}: {machine.steps} steps, "
+            f"{machine.losses} connections lost, {machine.interrupted} with commands in flight"
+        )
+
+
 @roughly
 @pytest.mark.usefixtures("no_leaks")
 def test_the_belief_holds_what_qemu_says(qemu, tmp_path, full, figures, rough):
     """After each step of any life the state holds what QEMU says is so; at its end nothing is left, and the log tells the same."""
     subprocess.run([qemu.img, "create", "-q", "-f", "qcow2", tmp_path / "overlay", "4M"], check=True)
-    machine = type(
-        "Real",
-        (Real,),
-        {
-            "qemu": qemu,
-            "folder": tmp_path,
-            "crashes": figures,
-            "rough": rough,
-        },
-    )
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=150 if full else 12,
-            stateful_step_count=40 if full else 15,
-            deadline=None,
-            # QEMU takes its time as it likes: an example is not twice the same, and does not get smaller.
-            phases=[Phase.generate],
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    examples, steps = (150, 40) if full else (12, 15)
+    name = f"QEMU {qemu.full}"
+    drive(Real, name, examples, steps, qemu=qemu, folder=tmp_path, figures=figures, rough=rough)
 
 
 @roughly
 @pytest.mark.usefixtures("no_leaks")
 def test_the_belief_holds_what_a_simulated_qemu_says(tmp_path, full, figures, rough):
     """After each step with a QEMU that is as slow and stubborn as it likes the state holds what is so."""
-    machine = type(
-        "Simulated",
-        (Simulated,),
-        {
-            "program": str(write_program(tmp_path / "qemu-system-x86_64")),
-            "folder": tmp_path,
-            "crashes": figures,
-            "rough": rough,
-        },
-    )
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=300 if full else 8,
-            stateful_step_count=40,
-            deadline=None,
-            phases=[Phase.generate],
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        ),
+    program = str(write_program(tmp_path / "qemu-system-x86_64"))
+    examples = 300 if full else 8
+    drive(
+        Simulated, "simulated", examples, 40, program=program, folder=tmp_path, figures=figures, rough=rough
     )
