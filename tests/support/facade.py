@@ -343,6 +343,7 @@ class Facade(RuleBasedStateMachine):
             truth = self.truth()
             stuck = {name for name in ASKED if name in truth["devices"]}
             assert truth["devices"] - stuck == self.cold["devices"]
+            assert self.cold["devices"] <= {name for _, name, _ in truth["seats"]}
             assert truth["jobs"] == {}, (truth["jobs"], _last(self.log, *truth["jobs"]))
             # QEMU may keep a device that has gone, and so what it had, for long; whoever unplugged it was told.
             told = {
