@@ -242,3 +242,29 @@ def test_another_monitors_migration(wire, q35):
     w.ok("query-migrate", {"status": "active"})
     assert w.migration != ("none",)
     assert not w.rules
+
+
+def test_answers_just_before_stop_and_just_before_postmigrate(active):
+    """A VM that the migration has stopped does `stop`, and refuses `cont`, whatever has been announced of that."""
+    w = active(NEW)
+    w.ok("stop")
+    assert w.runstate == ("finish-migrate",)
+    w.event("STOP")
+    w.event("MIGRATION", status="device")
+    i = w.send("cont")
+    w.event("MIGRATION", status="completed")
+    w.refuse(i, "Migration is not finalized yet")
+    assert w.runstate == ("finish-migrate", "postmigrate")
+    w.ok("query-status", {"status": "postmigrate", "running": False})
+    assert not w.rules
+
+
+def test_a_migration_met_by_a_late_trace(wire):
+    """A trace that begins late, and finds the VM running and a migration under way, expects it to go on."""
+    w = wire(NEW)
+    w.event("NIC_RX_FILTER_CHANGED", path="/x")
+    w.ok("query-status", {"status": "running", "running": True})
+    w.ok("query-migrate", {"status": "cancelling"})
+    assert {"cancelling", "cancelled"} <= set(w.migration)
+    w.ok("query-migrate", {"status": "cancelled"})
+    assert not w.rules

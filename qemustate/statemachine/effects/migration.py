@@ -157,6 +157,11 @@ def query_migrate(vm: VM, _data: dict[str, Any], answer: Any) -> None:
             set_guards(vm, denies=("incoming",))
         if answer.get("status", "none") in RESTING:
             set_guards(vm, denies=("begun",))
+        elif not vm.profile & _MAY_MIGRATE and not incoming(vm):
+            either = vm.profile & (guards.may("incoming") | _MAY_SAVE)
+            set_guards(
+                vm, **{"opens" if either else "holds": ("migrate-sent",)}
+            )  # somebody, unseen, has begun it
         couple_migration(vm)
         if answer.get("status", "none") == "none":
             step_vm(vm, "runstate", "no migration")
