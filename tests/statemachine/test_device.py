@@ -445,3 +445,18 @@ def test_acpi_serves_the_bridges_of_an_old_machine_unless_told_not_to(wire, q35)
     w.event("RESET", guest=False, reason="host-qmp-system-reset")
 
     assert w.device("r1") == ("gone",)
+
+
+@pytest.mark.parametrize("bus", ["xhci.0", ""])
+def test_a_device_goes_with_the_one_that_provides_its_bus(wire, q35, bus):
+    """A controller that is being taken away takes what is on its bus, whose own event comes later; one that stays does not."""
+    w = wire((10, 0, 2), [*q35, "-device", "qemu-xhci,id=xhci"])
+    w.plug("t", "usb-tablet", bus) if bus else w.ok("device_add", id="t", driver="usb-tablet")
+    w.ok("device_del", id="xhci")
+    ports = [{"name": name, "type": "child<pcie-root-port>"} for name in ("rp0", "rp1")]
+    w.ok("qom-list", ports, path="/machine/peripheral")
+    assert (w.device("t"), w.device("xhci")) == (("gone",), ("gone",))
+    assert not w.rules
+    w.event("DEVICE_DELETED", device="t", path="/machine/peripheral/t")
+    w.event("DEVICE_DELETED", device="xhci", path="/machine/peripheral/xhci")
+    assert not w.rules

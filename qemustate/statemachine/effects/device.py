@@ -207,6 +207,15 @@ def negotiated(vm: VM, data: dict[str, Any], _answer: Any) -> None:
             step_device(vm, name, cell, "negotiated")
 
 
+def _goes_along(vm: VM, cell: DeviceCell) -> bool:
+    """Whether a device may have left with the one that provides its bus, unannounced so far (hw/core/bus.c bus_unparent())."""
+    going = vm.watch.device.of(GOING)
+    provider = cell.bus.rpartition("/")[2].partition(".")[0]
+    if provider:
+        return provider in vm.devices and bool(vm.devices[provider].belief & going)
+    return any(other.belief & going for other in vm.devices.values())
+
+
 def qom_list(vm: VM, data: dict[str, Any], answer: Any) -> None:
     """``qom-list`` names every device there is: ``/machine/peripheral`` those with an id, ``peripheral-anon`` the others."""
     where = str(data.get("path", "")).rstrip("/") + "/"
@@ -228,5 +237,7 @@ def qom_list(vm: VM, data: dict[str, Any], answer: Any) -> None:
         if name in listed:
             narrow(vm, "device", cell, there, name, said=("qom-list names it",))
         elif not name.startswith("/"):
+            if not cell.belief & not_there and _goes_along(vm, cell):
+                settle(vm, "device", cell, watcher.bit["leaving"], "query", name)
             narrow(vm, "device", cell, not_there, name, said=("qom-list does not name it",))
             step_device(vm, name, cell, "not listed")
