@@ -261,7 +261,7 @@ def _held(vm: VM, _body: dict[str, Any]) -> None:
 
 def _begun(vm: VM, body: dict[str, Any]) -> None:
     if correlation := str(body.get("correlation", "")):
-        vm.intents[correlation] = {**body, "seq": vm.seq, "sent": 0, "answered": 0, "last": 0}
+        vm.intents[correlation] = {**body, "seq": vm.seq, "sent": 0, "answered": 0, "last": 0, "again": False}
     steps = body.get("steps")
     of_a_device = not steps or steps[-1][0] == "device_add"
     if body.get("intent") == "plug" and body.get("subject") and of_a_device:
@@ -274,16 +274,20 @@ def _step_sent(vm: VM, name: str, arguments: dict[str, Any]) -> None:
         for intent in vm.intents.values():
             steps, count = intent.get("steps", ()), intent["sent"] + more
             if 0 < count <= len(steps) and steps[count - 1][0] == name and steps[count - 1][1] == arguments:
-                intent["sent"], intent["last"] = count, vm.seq
+                intent["sent"], intent["last"], intent["again"] = count, vm.seq, not more
                 return
 
 
 def _step_answered(vm: VM, seq: int, *, done: bool) -> None:
-    """Note that the step that was sent last, by the command ``seq``, was done, or was refused and so is as if it had not been sent."""
+    """Note that the step that was sent last, by the command ``seq``, was done, or was refused and so is as if it had not been sent.
+
+    One that is refused when it is sent again may have been done the first time, and mostly is refused for that.
+    """
     for intent in vm.intents.values():
         if intent["last"] == seq:
             intent["answered"] = intent["sent"] if done else intent["sent"] - 1
-            intent["sent"] = intent["answered"]
+            if not intent["again"]:
+                intent["sent"] = intent["answered"]
 
 
 def _ended(vm: VM, body: dict[str, Any]) -> None:

@@ -136,6 +136,22 @@ def test_how_far_an_intent_has_come(wire, q35):
     assert steps() == (2, 2)
 
 
+def test_a_step_that_is_refused_when_it_is_sent_again_may_have_been_done(wire, q35):
+    """A step whose answer was lost is sent again, and refused because it was done: it counts as sent, and the next one is counted."""
+    w = wire((10, 0, 2), q35)
+
+    def steps():
+        return w.vm.intents["mine"]["sent"], w.vm.intents["mine"]["answered"]
+
+    w.put("begun", PLUG)
+    w.send("blockdev-add", node_name="n", driver="null-co")
+    w.put("lost", {"by": "us", "alone": True})
+    w.refused("blockdev-add", "Duplicate nodes with node-name='n'", node_name="n", driver="null-co")
+    assert steps() == (1, 0)
+    w.ok("device_add", id="d0", driver="scsi-hd")
+    assert steps() == (2, 2)
+
+
 def test_only_a_device_is_planned(wire, q35):
     """An intent to plug backends alone plans no device of that name."""
     w = wire((10, 0, 2), q35)

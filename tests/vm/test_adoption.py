@@ -206,6 +206,39 @@ def test_a_connection_that_is_cut_while_a_vm_is_adopted(q35, tmp_path, monkeypat
     run(work())
 
 
+def test_a_step_that_was_refused_because_it_was_done_is_taken_back(q35, tmp_path):
+    """A plug that is left when its first step was sent again and found done is undone, that step too."""
+    log, made = tmp_path / "log", {"type": "hubport", "id": "n0", "hubid": 0}
+
+    async def work():
+        vm = await VirtualMachine.launch(q35, log=log)
+        await vm.execute("netdev_add", made)
+        vm.leave()
+        recorder = open_recorder(log)  # as where the answer to the first was lost, and the second was refused
+        steps = [
+            ["netdev_add", made, ["netdev_del", {"id": "n0"}]],
+            ["device_add", {"id": "d0", "driver": "e1000"}, None],
+        ]
+        recorder.record("begun", {"intent": "plug", "correlation": "a", "subject": "d0", "steps": steps})
+        for number in ("901", "902"):
+            recorder.record("opened", {"address": "", "alone": True})
+            command = {"execute": "netdev_add", "arguments": made, "id": number}
+            recorder.record("command", {"qmp": command})
+            if number == "902":
+                desc = {"class": "GenericError", "desc": "Duplicate ID 'n0' for netdev"}
+                recorder.record("failure", {"qmp": {"id": number, "error": desc}})
+            recorder.record("lost", {"why": "end of stream"})
+        recorder.close()
+        async with VirtualMachine.adopt(log) as vm:
+            for operation in vm.operations.values():
+                with contextlib.suppress(OperationRefused):
+                    await operation.settled()
+            netdevs = await vm.execute("human-monitor-command", {"command-line": "info network"})
+            assert "n0" not in netdevs
+
+    run(work())
+
+
 def test_a_log_without_a_qemu(tmp_path):
     """A log that is not there, or tells of no QEMU, is bad input; helpers that were started for the QEMU that never came end."""
     log = tmp_path / "log"
