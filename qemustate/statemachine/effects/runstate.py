@@ -97,7 +97,7 @@ def status_asked(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
         set_guards(vm, holds=("asked",))
     completed = vm.throttled.get("MIGRATION")
     watcher, belief = vm.watch.runstate, vm.runstate.belief
-    if completed is None or not belief & watcher.bit["postmigrate"] or vm.time - completed > _WINDOW:
+    if completed is None or not belief & watcher.bit["postmigrate"] or vm.time - completed > _FINISHING:
         return
     settle(vm, "runstate", vm.runstate, belief | watcher.bit["finish-migrate"], "query sent")
 
@@ -137,6 +137,8 @@ def query_status(vm: VM, _data: dict[str, Any], answer: Any) -> None:
 
 
 _SENT_UNTOLD: Final = guards.may("migrate-sent") | guards.maynot("migration-events")
+#: How long after MIGRATION `completed` its thread may wait for the main loop before it sets `postmigrate`, in microseconds.
+_FINISHING: Final = 20_000
 _MAY_BE_ASKED: Final = guards.may("asked")
 _MAY_MIGRATE: Final = guards.open_("migrate-sent")
 _MAY_BE_CAUSED: Final = guards.held(*CAUSES)
