@@ -4,12 +4,15 @@ import json
 import lzma
 import re
 import threading
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import pytest
 
 from qemustate.errors import BadInput
+from qemustate.events.importers import libvirt_follow
+from qemustate.events.importers.conversation import Skipped
+from qemustate.events.importers.files import TraceFile
 from qemustate.events.writer import LogWriter
 from qemustate.replay import source
 from qemustate.replay.tail import follow
@@ -135,6 +138,26 @@ def test_a_growing_log_of_libvirt_is_the_log_that_has_grown(tmp_path, pieces, fo
     assert {name: [_unplaced(it) for it in got[1:]] for name, got in seen.items()} == {
         name: [_unplaced(it) for it in all_] for name, all_ in expected.items()
     }
+
+
+@pytest.mark.parametrize("lines", [1, 2, 3, 100])
+def test_a_log_of_libvirt_is_the_same_wherever_it_is_cut(tmp_path, lines):
+    """However few lines there are at once, such as a command without the greeting behind it, the records are the same."""
+    path = tmp_path / "libvirtd.log"
+    path.write_bytes(lzma.decompress(LIBVIRT.read_bytes()))
+    whole = source.Source(str(path)).vms
+
+    def cut(file):
+        text = file.path.read_bytes().splitlines(keepends=True)
+        # What begins with a space goes on from the line before.
+        starts = [at for at, line in enumerate(text) if line[:1] != b" "][::lines]
+        for start, end in pairwise([*starts, len(text)]):
+            yield start + 1, b"".join(text[start:end])
+
+    seen = {vm.name: [] for vm in whole}
+    for name, entry in libvirt_follow.read(TraceFile.at(path), Skipped(), cut):
+        seen[name].append(entry)
+    assert seen == {vm.name: list(vm.entries()) for vm in whole}
 
 
 def _unplaced(record):

@@ -1,7 +1,7 @@
 """libvirt's debug log as it grows: monitors come and go, and what they are named is told while it is read.
 
 The log that has grown tells of the same VMs, and of the same records of each. A monitor that is just opened is held
-back until its domain is named, or until it does more than ask what a QEMU can do.
+back until its greeting or its first answer, and until its domain is named or it does more than ask what a QEMU can do.
 """
 
 from __future__ import annotations
@@ -81,6 +81,8 @@ class _Growing:
         if key not in self._owners:
             held = self._held.setdefault(key, [])
             held += told
+            if session.opened and not session.greetings and mark.kind not in _ANSWERS:
+                return  # whether the log shows greetings is known by the first answer, before which one stands
             if not session.name and (session.probe or mark.kind not in _ANSWERS):
                 return
             owner = self._owner(session)
