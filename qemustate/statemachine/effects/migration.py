@@ -99,8 +99,6 @@ def migration(vm: VM, data: dict[str, Any], _answer: Any) -> None:
     about = _ABOUT.get(str(status), "")
     if about in ("completed", "ended"):
         set_guards(vm, denies=("begun",))
-    if about == "completed":
-        vm.throttled["MIGRATION"] = vm.time
     outgoing = f"MIGRATION {about}" if about else ""
     arrived = "incoming completed" if status == "completed" else ""
     if either:

@@ -95,11 +95,6 @@ def status_asked(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
     """A ``query-status`` is on its way: what QEMU has entered and not announced yet it will name."""
     if vm.profile & _MAY_BE_OUTGOING:
         set_guards(vm, holds=("asked",))
-    completed = vm.throttled.get("MIGRATION")
-    watcher, belief = vm.watch.runstate, vm.runstate.belief
-    if completed is None or not belief & watcher.bit["postmigrate"] or vm.time - completed > _FINISHING:
-        return
-    settle(vm, "runstate", vm.runstate, belief | watcher.bit["finish-migrate"], "query sent")
 
 
 def query_status(vm: VM, _data: dict[str, Any], answer: Any) -> None:
@@ -115,7 +110,6 @@ def query_status(vm: VM, _data: dict[str, Any], answer: Any) -> None:
         # (migration/migration.c migration_iteration_finish()), and the assumption that it had come did not hold.
         settle(vm, "runstate", vm.runstate, states | vm.watch.runstate.of(("postmigrate",)), "query")
         return
-    vm.throttled.pop("MIGRATION", None)
     if vm.profile & _SENT_UNTOLD == _SENT_UNTOLD and status != "finish-migrate":
         migrating = vm.migration.belief & ~vm.watch.migration.of(RESTING)
         if not migrating and not _asked(vm, "migrate"):  # all that it led to has happened
@@ -137,8 +131,6 @@ def query_status(vm: VM, _data: dict[str, Any], answer: Any) -> None:
 
 
 _SENT_UNTOLD: Final = guards.may("migrate-sent") | guards.maynot("migration-events")
-#: How long after MIGRATION `completed` its thread may wait for the main loop before it sets `postmigrate`, in microseconds.
-_FINISHING: Final = 20_000
 _MAY_BE_ASKED: Final = guards.may("asked")
 _MAY_MIGRATE: Final = guards.open_("migrate-sent")
 _MAY_BE_CAUSED: Final = guards.held(*CAUSES)
