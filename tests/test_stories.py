@@ -70,11 +70,15 @@ RACES = {
     "migration_target_fails",
     "postcopy_cancelled",
     "postcopy_recovery_broken",
+    "postcopy_reset",  # the guest may not come to its reset before the end
 }
 
 
-#: Over before the second monitor has asked, and the run state never changed.
-BRIEF = {"quit", "reopen", "vnc_password"}
+#: Over, or one end of it, before the second monitor has asked, and the run state never changed.
+BRIEF = {"quit", "reopen", "vnc_password", "migration_target_fails"}
+
+#: QEMU may answer no more: 7.2's target aborts at the checkpoint that its source waits for.
+WEDGES = {("7.2", "colo_checkpoint")}
 
 
 def read_wire(path):
@@ -143,6 +147,10 @@ def test_a_story_told_again_has_the_same_shape(name, qemu, guest):
         told = record_stories.play(plain[name], qemu, guest)
     except found.NotFound as missing:  # a program that a story needs beside QEMU
         pytest.skip(str(missing))
+    except TimeoutError as wedged:
+        if (qemu.version, name) not in WEDGES:
+            raise
+        pytest.skip(f"QEMU is wedged: {wedged}")
     for recording, (wire, meta, truth) in told.items():
         expected = shape(read_wire(FOLDER / qemu.version / f"{recording}.jsonl.xz"))
         seen = shape(wire)
