@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from qemustate.statemachine.launch import spelled_out
+
+if TYPE_CHECKING:
+    from qemustate.statemachine.state import VM
 
 
 class Meant(NamedTuple):
@@ -79,6 +82,11 @@ def meant(name: str, arguments: dict[str, Any]) -> Meant:
     if name == PASSTHROUGH and (same := _read(str(arguments.get("command-line", "")))):
         return same
     return Meant(name, arguments)
+
+
+def asked(vm: VM, name: str) -> bool:
+    """Return whether a command of that name is unanswered, in whichever way it was given."""
+    return any(meant(it[1], it[2]).name == name for it in vm.pending.values())
 
 
 @lru_cache(maxsize=256)

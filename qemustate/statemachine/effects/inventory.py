@@ -16,9 +16,8 @@ def _named(vm: VM, kind: str, names: Iterable[str], *, all_of_them: bool, said: 
     named = set(names)
     for name in named:
         cell = getattr(vm, BACKENDS[kind]).get(name)
-        if (
-            cell is None
-        ):  # nobody said that it was made: QEMU makes some itself (hw/core/machine.c), monitors others
+        if cell is None:
+            # Nobody said that it was made: QEMU makes some itself (hw/core/machine.c), monitors others.
             settle(vm, kind, backend(vm, kind, name), vm.watch.backend.bit["present"], "query", name)
         else:
             narrow(vm, kind, cell, there, name, said=(said, "names it"))

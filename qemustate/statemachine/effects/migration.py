@@ -115,9 +115,8 @@ def migration(vm: VM, data: dict[str, Any], _answer: Any) -> None:
 def _is_of_a_snapshot(vm: VM) -> bool:
     """Whether a ``setup`` is certainly a snapshot's, which QEMU takes only where no migration is on (migration/savevm.c)."""
     saved = vm.profile & guards.open_("saving") == guards.may("saving")
-    asked = any(console.meant(command[1], command[2]).name == "migrate" for command in vm.pending.values())
     resting = not vm.migration.belief & ~vm.watch.migration.of(RESTING)
-    return saved and resting and not asked and not vm.profile & guards.may("others")
+    return saved and resting and not console.asked(vm, "migrate") and not vm.profile & guards.may("others")
 
 
 _OTHERS: Final = guards.may("others")

@@ -100,7 +100,7 @@ def status_asked(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
 def query_status(vm: VM, _data: dict[str, Any], answer: Any) -> None:
     """``query-status`` names the run state."""
     status = answer.get("status")
-    if vm.profile & _MAY_BE_ASKED and not _asked(vm, "query-status"):
+    if vm.profile & _MAY_BE_ASKED and not console.asked(vm, "query-status"):
         set_guards(vm, denies=("asked",))
     states = vm.watch.runstate.showing(status)
     if not states:
@@ -112,7 +112,7 @@ def query_status(vm: VM, _data: dict[str, Any], answer: Any) -> None:
         return
     if vm.profile & _SENT_UNTOLD == _SENT_UNTOLD and status != "finish-migrate":
         migrating = vm.migration.belief & ~vm.watch.migration.of(RESTING)
-        if not migrating and not _asked(vm, "migrate"):  # all that it led to has happened
+        if not migrating and not console.asked(vm, "migrate"):  # all that it led to has happened
             set_guards(vm, denies=("migrate-sent", "outgoing", "switchover"))
     if vm.profile & _MAY_MIGRATE == _MAY_MIGRATE and status not in _MIGRATING:
         vm.assumptions["no-unseen-migration"] += 1
@@ -180,7 +180,7 @@ def wakeup_refused(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
 
 def _wakeup_answered(vm: VM) -> bool:
     """Return whether none is in flight any more."""
-    last = not _asked(vm, "system_wakeup")
+    last = not console.asked(vm, "system_wakeup")
     if last:
         set_guards(vm, denies=("wakeup-sent",))
     return last
@@ -192,10 +192,5 @@ _OPEN_WOKEN: Final = guards.open_("woken")
 
 def stop_answered(vm: VM, _data: dict[str, Any], _answer: Any) -> None:
     """A ``stop`` was answered; another one may still be in flight."""
-    if not _asked(vm, "stop"):
+    if not console.asked(vm, "stop"):
         set_guards(vm, denies=("stop-sent",))
-
-
-def _asked(vm: VM, name: str) -> bool:
-    """Return whether that command is unanswered, in whichever way it was given."""
-    return any(console.meant(command[1], command[2]).name == name for command in vm.pending.values())
